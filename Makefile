@@ -1,0 +1,48 @@
+# The few words of this project. Each sets up what it lacks first: tools/setup is quick when there is nothing to do.
+#
+#   make demo              the main job, on this machine, with throw-away keys: answer on the page that it prints
+#   make demo ANSWER=auto  the same unattended; exit 0 only if the right password came out
+#   make test              the tests; make test-slow: those that must really wait
+#   make check             format, lint, types, import layers
+#   make bench             what it costs, as ratios measured in one run
+#   make clean             forget the virtual environment and all that was built
+#
+# PYTHON=/path/to/python3 chooses the interpreter of .venv, PORT=8421 the port of the demo, JOBS=4 the test workers.
+
+# Most of these tests wait for other programs rather than compute: two workers more than there are cores.
+JOBS ?= $(shell expr $$(nproc) + 2)
+BIN := .venv/bin
+
+.PHONY: help demo test test-slow check bench clean
+.NOTPARALLEL:
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo:
+	@tools/setup demo
+	@$(BIN)/python tools/demo.py
+
+# maxschedchunk: the long waits are sorted first (tests/conftest.py), so no worker may hoard them.
+test:
+	@tools/setup test
+	@$(BIN)/pytest -n $(JOBS) --maxschedchunk=1 -m "not slow"
+
+test-slow:
+	@tools/setup test
+	@$(BIN)/pytest -n $(JOBS) --maxschedchunk=1 -m slow
+
+check:
+	@tools/setup test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q --durations=0 tests/test_layers.py
+
+bench:
+	@tools/setup test
+	@$(BIN)/python tools/bench.py
+
+clean:
+	rm -rf .venv .make .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
