@@ -30,7 +30,8 @@ class Secret:
     __hash__ = None  # type: ignore[assignment]  # a hash would be a fingerprint of the secret
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
-        self._data = bytearray(data)
+        self._data = bytearray()  # for __del__, when the next line refuses what it was given
+        self._data = bytearray(memoryview(data))  # bytearray() alone would take a number for a length
         if self._data:
             _lock(self._data)
 
