@@ -1,11 +1,39 @@
-"""unlatch.toml -> typed settings, with every mistake reported at once."""
+"""unlatch.toml -> typed settings, with every mistake reported at once.
 
-from collections.abc import Mapping
-from typing import NamedTuple
+A file that cannot be read at all, or not as TOML, has one mistake and no rules: askers refuse, brokers do not start.
+"""
 
-from unlatch.settings import NotifierSettings, Person, Settings, Tcp, Unix
+import os
+import pwd
+import re
+import stat
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from unlatch import toml_lines
+from unlatch.settings import (
+    END_TO_END,
+    NOTIFIER,
+    NOTIFIER_KINDS,
+    PERSON,
+    TABLES,
+    TOP,
+    Key,
+    NotifierSettings,
+    Person,
+    Settings,
+    Tcp,
+    Unacceptable,
+    Unix,
+    is_loopback,
+)
 
 __all__ = ["Loaded", "Mistake", "NotifierSettings", "Person", "Settings", "Tcp", "Unix", "load"]
+
+MAX_FILE = 1 << 20  # bytes; a fleet's file has some kilobytes, and tomllib takes a second for a megabyte
+_SECRET_NAME = re.compile(r"(pass|password|passwd|passphrase|passcode|pin|secret|token|api[_-]?key)\Z", re.IGNORECASE)
+_NAMED_TABLES = ("people", "notify", "rule")
 
 
 class Mistake(NamedTuple):
@@ -35,5 +63,277 @@ class Loaded(NamedTuple):
 
 
 def load(path: str | None, environ: Mapping[str, str], uid: int) -> Loaded:
-    """Read the configuration: ``path``, else the first file of the search that exists, else the defaults."""
-    return Loaded(Settings(), (), "")
+    """Read ``path``, else ``$UNLATCH_CONFIG``, else the first file of the search that exists, else the defaults.
+
+    ``uid`` is whose home is searched when ``environ`` names none; ``$PATH`` finds the programs of notifiers.
+    Never raises for what the file says: that is in the mistakes.
+    """
+    file = path or environ.get("UNLATCH_CONFIG") or _first_existing(_search(environ, uid))
+    if not file:
+        return Loaded(Settings(), (), "")
+    try:
+        text = _read(file)
+        data = _parse(file, text)
+    except _Unusable as unusable:
+        return Loaded(Settings(rules=None), (unusable.mistake,), file)
+    report = _Report(file, text)
+    settings = _settings(data, environ.get("PATH", os.defpath), report)
+    return Loaded(settings, tuple(sorted(report.mistakes, key=lambda mistake: mistake.line)), file)
+
+
+def _search(environ: Mapping[str, str], uid: int) -> Iterator[str]:
+    yield "/etc/unlatch/unlatch.toml"
+    chosen = environ.get("XDG_CONFIG_HOME", "")
+    if chosen.startswith("/"):  # the XDG Base Directory Specification: a relative path is to be ignored
+        yield f"{chosen}/unlatch/unlatch.toml"
+    home = environ.get("HOME", "")
+    if not home:
+        try:
+            home = pwd.getpwuid(uid).pw_dir
+        except KeyError:  # a uid without an account: a container, or systemd's DynamicUser
+            return
+    yield f"{home}/.config/unlatch/unlatch.toml"
+
+
+def _first_existing(paths: Iterable[str]) -> str:
+    for path in paths:
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            pass  # it may be there and forbid something: reading it says why, and the next file is no substitute
+        return path
+    return ""
+
+
+class _Unusable(Exception):
+    def __init__(self, mistake: Mistake) -> None:
+        super().__init__(str(mistake))
+        self.mistake = mistake
+
+
+def _read(file: str) -> str:
+    try:
+        # O_NONBLOCK: opening a fifo would wait for somebody to write.
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (OSError, ValueError) as error:
+        why = (error.strerror or "").lower() if isinstance(error, OSError) else "not a path"
+        raise _Unusable(Mistake(file, 0, "", f"cannot be read: {why}")) from None
+    with open(descriptor, "rb") as opened:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+            raise _Unusable(Mistake(file, 0, "", f"cannot be read: it is {what}"))
+        if mode & stat.S_IWOTH:  # whoever writes it chooses the programs that the broker runs
+            raise _Unusable(Mistake(file, 0, "", 'everybody may write it; run "chmod o-w" on it'))
+        data = opened.read(MAX_FILE + 1)
+    if len(data) > MAX_FILE:
+        raise _Unusable(Mistake(file, 0, "", f"is larger than {MAX_FILE} bytes"))
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - data.rfind(b"\n", 0, error.start)
+        raise _Unusable(Mistake(file, line, "", "is not UTF-8", column=column)) from None
+
+
+_TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\Z")
+
+
+def _parse(file: str, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise _Unusable(Mistake(file, 0, "", "is not TOML that anybody needs: nested too deeply")) from None
+    except ValueError as error:
+        said = str(error)
+        place = _TOML_PLACE.search(said)
+        said = said[: place.start()] if place else said
+        line = text.count("\n") + 1
+        line, column = (int(place[1]), int(place[2])) if place and place[1] else (line, len(text) - text.rfind("\n"))
+        raise _Unusable(Mistake(file, line, "", f"is not TOML: {said[:1].lower()}{said[1:]}", column=column)) from None
+
+
+class _Report:
+    """Collects mistakes, each with its line."""
+
+    def __init__(self, file: str, text: str) -> None:
+        self.mistakes: list[Mistake] = []
+        self._file = file
+        self._text = text
+        self._lines: dict[toml_lines.Path, int] | None = None
+
+    def add(self, path: toml_lines.Path, text: str, *, fatal: bool = True) -> None:
+        if self._lines is None:  # a clean file is not scanned
+            self._lines = toml_lines.key_lines(self._text)
+        name = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+        printable = name.encode("unicode_escape").decode("ascii") if not name.isprintable() else name
+        self.mistakes.append(Mistake(self._file, toml_lines.line_of(self._lines, path), printable, text, fatal))
+
+    def unknown(self, path: toml_lines.Path, known: Iterable[str], *, fatal: bool = True) -> None:
+        name = str(path[-1])
+        if _SECRET_NAME.search(name):
+            text = (
+                "a secret may not stand in this file, which everybody may read; keep it in a file, "
+                "have a command print it, or pass it in $CREDENTIALS_DIRECTORY"
+            )
+        else:
+            text = f"unknown key{_did_you_mean(name, known)}; accepted here: {', '.join(known)}"
+        self.add(path, text, fatal=fatal)
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    import difflib  # costs as much as all the rest, and only a mistake needs it
+
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f', did you mean "{near[0]}"?' if near else ""
+
+
+def _settings(data: dict[str, Any], path: str, report: _Report) -> Settings:
+    # 1. Plain keys, and the tables that have fixed names.
+    tables = TABLES.keys() | set(_NAMED_TABLES)
+    plain = {name: value for name, value in data.items() if name not in tables}
+    values = _values(plain, TOP, (), report, also=tables)
+    for name, schema in TABLES.items():
+        values |= _values(_table(data, (), name, report), schema, (name,), report)
+    # 2. Tables that the file names, and rules.
+    notify = _table(data, (), "notify", report)
+    values["notifiers"] = _notifiers(notify, path, report)
+    values["people"] = _people(_table(data, (), "people", report), notify.keys(), report)
+    values["rules"] = _rules(data.get("rule", []), report)
+    # 3. What one key alone does not tell.
+    group = values.pop("listen_group", None)
+    listen = values.get("listen", Settings().listen)
+    if group is not None and isinstance(listen, Unix):
+        values["listen"] = listen._replace(group=group)
+    elif group is not None:
+        report.add(("listen_group",), 'is for a Unix socket only; accepted with listen = "unix:/absolute/path"')
+    if "public_url" not in data:
+        values["public_url"] = _own_url(listen, report)
+    return Settings(**values)
+
+
+def _own_url(listen: Tcp | Unix, report: _Report) -> str:
+    """The address of a page that is served on loopback without a proxy."""
+    if isinstance(listen, Tcp) and (is_loopback(listen.host) or listen.host == "::1"):
+        return f"http://localhost:{listen.port}/"
+    report.add(("listen",), "public_url is missing: it must say at which https:// address the page is reached")
+    return Settings().public_url
+
+
+def _table(data: dict[str, Any], parent: toml_lines.Path, name: str, report: _Report, **fatal: bool) -> dict[str, Any]:
+    value = data.get(name, {})
+    if isinstance(value, dict):
+        return value
+    path = (*parent, name)
+    report.add(path, f"must be a table; accepted: [{'.'.join(map(str, path))}]", **fatal)
+    return {}
+
+
+def _values(
+    table: dict[str, Any],
+    schema: Mapping[str, Key],
+    path: toml_lines.Path,
+    report: _Report,
+    *,
+    also: Iterable[str] = (),
+    fatal: bool = True,
+) -> dict[str, Any]:
+    """Every key of one table that could be read, by the name of its setting."""
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        key = schema.get(name)
+        if key is None:
+            report.unknown((*path, name), [*schema, *sorted(also)], fatal=fatal)
+            continue
+        try:
+            values[key.setting] = key.read(value)
+        except Unacceptable as error:
+            report.add((*path, name), f"{error or 'not accepted'}; accepted: {key.accepts}", fatal=fatal)
+    return values
+
+
+def _missing(
+    table: Mapping[str, Any], names: Iterable[str], path: toml_lines.Path, report: _Report, **fatal: bool
+) -> None:
+    for name in names:
+        if name not in table:
+            report.add(path, f'"{name}" is missing; accepted: {(PERSON | NOTIFIER)[name].accepts}', **fatal)
+
+
+def _people(people: dict[str, Any], notifiers: Iterable[str], report: _Report) -> tuple[Person, ...]:
+    found = []
+    for name in people:
+        path = ("people", name)
+        table = _table(people, ("people",), name, report)
+        values = _values(table, PERSON, path, report)
+        if not _nameable(name):
+            report.add(path, "a name has 1 to 64 printable characters")
+        _missing(table, PERSON, path, report)
+        for notifier in values.get("notify", ()):
+            if notifier not in notifiers:
+                known = ", ".join(notifiers) or "none, as there is no [notify.NAME] table"
+                hint = _did_you_mean(notifier, notifiers)
+                report.add((*path, "notify"), f'no notifier is called "{notifier}"{hint}; accepted: {known}')
+        found.append(Person(name, values.get("users", ()), values.get("notify", ())))
+    return tuple(found)
+
+
+def _notifiers(notify: dict[str, Any], path: str, report: _Report) -> tuple[NotifierSettings, ...]:
+    """The notifiers without a mistake: a bad one disables itself and nothing else."""
+    found = []
+    for name in notify:
+        before = len(report.mistakes)
+        settings = _notifier(name, notify, path, report)
+        if len(report.mistakes) == before:
+            found.append(settings)
+    return tuple(found)
+
+
+def _notifier(name: str, notify: dict[str, Any], search: str, report: _Report) -> NotifierSettings:
+    path = ("notify", name)
+    table = _table(notify, ("notify",), name, report, fatal=False)
+    options = _values(table, NOTIFIER, path, report, fatal=False)
+    kinds = [kind for kind in NOTIFIER_KINDS if kind in table]
+    if not _nameable(name):
+        report.add(path, "a name has 1 to 64 printable characters", fatal=False)
+    if len(kinds) != 1:
+        report.add(path, f"must have exactly one of: {', '.join(NOTIFIER_KINDS)}", fatal=False)
+    if "command" in options:
+        program = _find_program(options["command"][0], search)
+        if not program:
+            text = "there is no such program; accepted: the absolute path of a program, or the name of one on $PATH"
+            report.add((*path, "command"), text, fatal=False)
+        options["command"] = (program, *options["command"][1:])
+    kind = kinds[0] if kinds else ""
+    end_to_end = options.pop("end_to_end", END_TO_END.get(kind, False))
+    return NotifierSettings(name, kind, {"seconds": 10} | options, end_to_end)
+
+
+def _find_program(program: str, search: str) -> str:
+    """The absolute path of an executable file; "" when there is none. A relative path is none: relative to what?"""
+    folders = [""] if program.startswith("/") else [] if "/" in program else search.split(":")
+    for folder in folders:
+        path = f"{folder}/{program}" if folder else program
+        if path.startswith("/") and os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return ""
+
+
+def _rules(rules: Any, report: _Report) -> Any:
+    if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
+        report.add(("rule",), "must be an array of tables; accepted: [[rule]]", fatal=False)
+        return None
+    if not rules:
+        return ()
+    from unlatch.rules import parse_rules  # most files have none
+
+    found, mistakes = parse_rules(rules)
+    for mistake in mistakes:
+        report.add(("rule", *mistake[:-1]), mistake[-1], fatal=False)
+    return None if mistakes else tuple(found)
+
+
+def _nameable(name: str) -> bool:
+    return 1 <= len(name) <= 64 and name.isprintable()

@@ -123,7 +123,9 @@ def _list_of(read_item: Callable[[Any], str], least: int) -> Callable[[Any], tup
     return read
 
 
-_USER = re.compile(r"[^\s:/,*]{1,256}\Z")  # what no passwd(5) entry can contain is left out; directories have "@" in names
+_USER = re.compile(
+    r"[^\s:/,*]{1,256}\Z"
+)  # what no passwd(5) entry can contain is left out; directories have "@" in names
 
 
 def _user(value: Any) -> str:
@@ -134,7 +136,9 @@ def _user(value: Any) -> str:
     raise Unacceptable
 
 
-_URL = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::([0-9]{1,5}))?(/[\w.~!$&'()*+,;=:@%/-]*)?\Z", re.ASCII | re.I)
+_URL = re.compile(
+    r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::([0-9]{1,5}))?(/[\w.~!$&'()*+,;=:@%/-]*)?\Z", re.ASCII | re.I
+)
 _LOOPBACK_NAME = re.compile(r"(.*\.)?localhost\Z|127\.[0-9.]+\Z|\[::1\]\Z")
 
 
