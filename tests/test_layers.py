@@ -1,0 +1,135 @@
+"""Imports point inward, and the asker stays small: the two rules that keep Unlatch readable in an afternoon."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "unlatch"
+
+# Layer -> the layers it may import besides itself. A module belongs to the longest name below that it starts with, so
+# a new file lands in its folder's layer and a new top-level file must be put somewhere here.
+MAY_IMPORT = {
+    "core": (),
+    "places": ("core",),
+    "asker": ("core", "places"),
+    "decisions": ("core",),
+    "notify": ("core", "places", "decisions"),
+    "broker": ("core", "places", "decisions", "notify"),
+    "cli": ("core", "places", "asker", "decisions", "notify", "broker"),
+}
+LAYER = {
+    "errors": "core",
+    "base64url": "core",
+    "secret": "core",
+    "prompt": "core",
+    "seal": "core",
+    "words": "core",
+    "rules": "core",
+    "wire": "core",
+    "settings": "places",
+    "toml_lines": "places",
+    "config": "places",
+    "runtime": "places",
+    "start": "asker",
+    "ask": "asker",
+    "origin": "asker",
+    "frontends": "asker",
+    "broker.messages": "decisions",
+    "broker.pending": "decisions",
+    "notify": "notify",
+    "broker": "broker",
+    "answering": "cli",
+    "cli": "cli",
+}
+# What the two pure layers cannot know: sockets, clocks, files, processes, randomness of their own.
+IMPURE = {
+    "asyncio", "datetime", "fcntl", "glob", "http", "io", "logging", "multiprocessing", "os", "pathlib", "pwd",
+    "random", "secrets", "select", "selectors", "shutil", "signal", "socket", "ssl", "subprocess", "sys", "tempfile",
+    "threading", "time", "urllib",
+}  # fmt: skip
+BROKER_ONLY = {"asyncio", "msgspec", "h11", "segno", "click", "http", "ssl", "email", "urllib"}
+SLOW_TO_IMPORT = {"argparse", "dataclasses", "inspect", "logging", "pathlib", "secrets", "subprocess", "tempfile"}
+
+
+def modules() -> list[tuple[str, Path]]:
+    """Every module of the package as (name without "unlatch.", file); the packages' own __init__ by their name."""
+    named = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        named.append((".".join(part for part in parts if part != "__init__"), path))
+    return named
+
+
+def layer_of(module: str) -> str | None:
+    parts = module.split(".")
+    prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((LAYER[prefix] for prefix in prefixes if prefix in LAYER), None)
+
+
+class _Imports(ast.NodeVisitor):
+    """Collects the absolute names that a file imports anywhere, also late; not those for the type checker only."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def visit_If(self, node: ast.If) -> None:
+        for_the_checker = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for statement in node.orelse if for_the_checker else [*node.body, *node.orelse]:
+            self.visit(statement)
+
+    def visit_Import(self, node: ast.Import) -> None:
+        self.names += [alias.name for alias in node.names]
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        assert node.level == 0, f"line {node.lineno}: a relative import"
+        # "from unlatch.wire import lines" imports a module, "from unlatch.prompt import Prompt" a name of one.
+        self.names += [f"{node.module}.{alias.name}" for alias in node.names]
+
+
+def imports(path: Path) -> list[str]:
+    collector = _Imports()
+    collector.visit(ast.parse(path.read_text()))
+    return collector.names
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=[name or "unlatch" for name, _ in modules()])
+def test_imports_point_inward(module: str, path: Path) -> None:
+    """A module imports only its own layer and the layers inside it."""
+    layer = layer_of(module) if module else "core"
+    assert layer is not None, f"put {module} into a layer of this test, on purpose"
+    for name in imports(path):
+        if name.startswith("unlatch."):
+            target = layer_of(name.removeprefix("unlatch."))
+            assert target in (None, layer, *MAY_IMPORT[layer]), f"{module} ({layer}) imports {name} ({target})"
+
+
+@pytest.mark.parametrize(
+    ("module", "path"), [entry for entry in modules() if layer_of(entry[0]) in {"core", "decisions"}], ids=lambda it: ""
+)
+def test_the_pure_layers_know_no_outside_world(module: str, path: Path) -> None:
+    """Protocols and decisions get time, randomness and bytes as arguments; they open, read and ask nothing."""
+    outside = {name.split(".")[0] for name in imports(path)} & IMPURE
+    assert not outside, f"{module} imports {sorted(outside)}"
+
+
+def imported_by(statement: str) -> set[str]:
+    """The top-level modules that a fresh interpreter has after a statement, less those it starts with."""
+    code = f"import sys; before = set(sys.modules); {statement}; print(*sorted(set(sys.modules) - before))"
+    out = subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True).stdout
+    return {name.split(".")[0] for name in out.split()}
+
+
+def test_the_asker_needs_the_standard_library_and_cryptography_only() -> None:
+    """Everything an asker imports from the greeting to the opened answer: no web framework, no asyncio, no notifier."""
+    loaded = imported_by("import unlatch.frontends.pinentry, unlatch.ask, unlatch.seal")
+    assert not loaded & BROKER_ONLY
+    third_party = loaded - sys.stdlib_module_names - {"unlatch"}
+    assert third_party <= {"cryptography", "_cffi_backend", "cffi"}, f"the asker imports {sorted(third_party)}"
+
+
+def test_the_pinentry_imports_nothing_slow_before_it_can_listen() -> None:
+    """The front end answers gpg-agent's first command at once: what is dear to import comes late or never."""
+    assert not imported_by("import unlatch.frontends.pinentry") & (BROKER_ONLY | SLOW_TO_IMPORT | {"cryptography"})
