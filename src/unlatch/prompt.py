@@ -5,6 +5,7 @@ broker reads what an asker wrote and an asker reads what a stranger with the lin
 """
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,6 +21,7 @@ MAX_SECRET = 8192  # bytes; gpg-agent itself takes 255, a key file for LUKS is o
 MAX_TEXT = 4096  # characters in one field; a pinentry line has at most 1000
 MAX_CHAIN = 16  # processes from the asker's caller up to the service
 
+_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can spell it, UTF-8 cannot: it could not be sent on or printed
 
 _T = TypeVar("_T")
 
@@ -212,7 +214,7 @@ def _list(value: object, what: str, most: int) -> list[Any]:
 
 
 def _text(value: object, what: str) -> str:
-    if not isinstance(value, str) or len(value) > MAX_TEXT:
+    if not isinstance(value, str) or len(value) > MAX_TEXT or _SURROGATE.search(value):
         raise Malformed(what)
     return value
 
