@@ -45,16 +45,18 @@ def seal(key: bytes, nonce: bytes, context: bytes, plaintext: bytes) -> bytes:
 
 
 def hpke_seal(pk: bytes, ephemeral: bytes, info: bytes, plaintext: bytes, aad: bytes = b"", aead: int = 2) -> bytes:
-    """HPKE SealBase (RFC 9180 sections 4.1, 5.1 and 6.1) with the ephemeral private key given: enc and ciphertext."""
+    """HPKE SealBase (RFC 9180 section 6.1) with the ephemeral private key given: enc and ciphertext."""
     private = X25519PrivateKey.from_private_bytes(ephemeral)
-    enc = private.public_key().public_bytes_raw()
-    shared = _labeled_expand(
-        _KEM,
-        _labeled_extract(_KEM, b"", b"eae_prk", private.exchange(X25519PublicKey.from_public_bytes(pk))),
-        b"shared_secret",
-        enc + pk,
-        32,
-    )
+    agreed = private.exchange(X25519PublicKey.from_public_bytes(pk))
+    return hpke_seal_agreed(agreed, private.public_key().public_bytes_raw(), pk, info, plaintext, aad, aead)
+
+
+def hpke_seal_agreed(
+    agreed: bytes, enc: bytes, pk: bytes, info: bytes, plaintext: bytes, aad: bytes = b"", aead: int = 2
+) -> bytes:
+    """The same from the result of X25519 onwards (sections 4.1 and 5.1), so that an attacker's choice can be tried."""
+    prk = _labeled_extract(_KEM, b"", b"eae_prk", agreed)
+    shared = _labeled_expand(_KEM, prk, b"shared_secret", enc + pk, 32)
     suite = b"HPKE" + b"".join(number.to_bytes(2, "big") for number in (0x0020, 0x0001, aead))
     context = (
         b"\x00" + _labeled_extract(suite, b"", b"psk_id_hash", b"") + _labeled_extract(suite, b"", b"info_hash", info)
