@@ -187,7 +187,7 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
     import difflib  # costs as much as all the rest, and only a mistake needs it
 
     near = difflib.get_close_matches(name, list(known), n=1)
-    return f', did you mean "{near[0]}"?' if near else ""
+    return f' (did you mean "{near[0]}"?)' if near else ""
 
 
 def _settings(data: dict[str, Any], path: str, report: _Report) -> Settings:
@@ -250,7 +250,7 @@ def _values(
         try:
             values[key.setting] = key.read(value)
         except Unacceptable as error:
-            report.add((*path, name), f"{error or 'not accepted'}; accepted: {key.accepts}", fatal=fatal)
+            report.add((*path, name), f"{str(error) or 'not accepted'}; accepted: {key.accepts}", fatal=fatal)
     return values
 
 

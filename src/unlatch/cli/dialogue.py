@@ -1,0 +1,134 @@
+"""One question on the terminal: what it shows, what it asks the person, and what it says about the verdict."""
+
+from typing import NamedTuple
+
+from unlatch.answering import Page
+from unlatch.cli import voice
+from unlatch.prompt import Prompt, Verdict
+from unlatch.secret import Secret
+
+WITH_SECRET = ("passphrase", "new-passphrase", "pin", "challenge")
+YES_OR_NO = ("confirm", "notice")
+
+
+class Choice(NamedTuple):
+    """What the command line settles in advance."""
+
+    verb: str  # "secret", "yes", "no", or "" when the prompt's kind and the person decide
+    digits: str
+    ca_file: str | None
+
+
+def check_kind(page: Page, verb: str) -> None:
+    """End the command if this prompt cannot be answered that way; an empty verb is settled later."""
+    kind = page.prompt.kind
+    if verb == "no" or (verb == "" and kind in WITH_SECRET + YES_OR_NO):
+        return
+    if kind not in WITH_SECRET + YES_OR_NO:
+        voice.fail(f"a prompt for {kind} can be answered on its page only", "--deny denies it here")
+    if verb == "yes" and kind not in YES_OR_NO:
+        voice.fail("this prompt asks for a secret, so --confirm does not answer it", code=voice.USAGE)
+    if verb == "secret" and kind not in WITH_SECRET:
+        voice.fail("this prompt asks for yes or no: use --confirm or --deny", code=voice.USAGE)
+
+
+def show(page: Page) -> None:
+    """All that the page of a browser shows, the kernel's word first."""
+    asked, stamp = page.prompt, page.stamp
+    key = asked.key
+    clean = voice.clean
+    unit = asked.asker.system_unit or asked.asker.user_unit
+    rows = voice.columns(
+        [
+            ("host", clean(stamp.host)),
+            ("user", clean(f"{stamp.user} (uid {stamp.uid})")),
+            ("asks", clean("\n".join(part for part in (asked.title, asked.text) if part), lines=True)),
+            ("problem", clean(asked.error)),
+            ("try", f"{asked.attempt[0]} of {asked.attempt[1]}" if asked.attempt else ""),
+            ("key", clean(" ".join(part for part in (key.name, key.id) if part)) if key else ""),
+            ("card", clean(key.serial) if key else ""),
+            ("command", clean(asked.asker.command)),
+            ("service", clean(unit)),
+            ("chain", clean(" < ".join(f"{process.name} ({process.pid})" for process in asked.asker.chain))),
+            ("waiting too", clean("\n".join(stamp.followers), lines=True)),
+            ("words", clean(" ".join(asked.words))),
+            ("asked", f"{voice.duration(stamp.age)} ago"),
+            ("time left", voice.duration(page.remaining)),
+            ("kept by", _KEEPERS[asked.keeper]),
+        ]
+    )
+    voice.tell_plainly("\n" + "\n".join(rows))
+
+
+_KEEPERS = {
+    "agent": "gpg-agent, as long as its cache allows",
+    "program": "the program that asks: it receives what you type",
+    "card": "the card, until it is removed or reset",
+    "none": "",
+}
+
+
+def ask(page: Page, choice: Choice, terminal: voice.Terminal) -> tuple[str, Secret | None, str]:
+    """What the person says: the verb of the answer, the secret, the digits."""
+    asked = page.prompt
+    if choice.verb == "no":
+        return "no", None, ""
+    if asked.kind in WITH_SECRET:
+        return "secret", _ask_secret(asked, terminal), ""
+    if choice.verb == "" and not _agreed(asked, terminal):
+        return "no", None, ""
+    digits = choice.digits or (ask_digits(terminal) if asked.digits else "")
+    return "yes", None, digits
+
+
+def _ask_secret(asked: Prompt, terminal: voice.Terminal) -> Secret:
+    label = voice.clean(asked.label).rstrip(": ") or {"pin": "PIN"}.get(asked.kind, "passphrase")
+    while True:
+        secret = terminal.ask_secret(f"{label}:")
+        if not secret:
+            voice.tell("nothing was typed; Ctrl-C leaves the prompt open")
+        elif asked.kind != "new-passphrase" or terminal.ask_secret(f"{label} again:") == secret:
+            return secret
+        else:
+            voice.tell(voice.clean(asked.repeat_error) or "the two are not the same")
+
+
+def _agreed(asked: Prompt, terminal: voice.Terminal) -> bool:
+    question = voice.clean(asked.ok).replace("_", "") or ("seen it?" if asked.kind == "notice" else "allow it?")
+    while True:
+        typed = terminal.ask(f"{question} (yes/no)").lower()
+        if typed in ("yes", "no"):
+            return typed == "yes"
+
+
+def ask_digits(terminal: voice.Terminal) -> str:
+    """The two digits that only the asking session shows."""
+    while True:
+        typed = terminal.ask("the two digits that the asking session shows:")
+        if len(typed) == 2 and typed.isascii() and typed.isdigit():
+            return typed
+
+
+def tell_verdict(verdict: Verdict, verb: str) -> int:
+    """The last word, and the exit code that goes with it."""
+    sentence = sentence_of(verdict)
+    if verdict.outcome == ("denied" if verb == "no" else "accepted"):
+        voice.say(sentence)
+        return voice.OK
+    # A yes that is denied had the wrong digits.
+    codes = {"wrong": voice.WRONG, "next": voice.FURTHER, "denied": voice.WRONG if verb == "yes" else voice.OVER}
+    hints = ["the prompt goes on under a new link"] if verdict.next_link else []
+    raise voice.Problem(sentence, *hints, code=codes.get(verdict.outcome, voice.FAILED))
+
+
+def sentence_of(verdict: Verdict) -> str:
+    """The verdict in words."""
+    text = voice.clean(verdict.text)
+    words = {
+        "accepted": "accepted",
+        "wrong": "wrong",
+        "next": "another question follows",
+        "denied": "denied",
+        "failed": "the asker could not use the answer",
+    }[verdict.outcome]
+    return f"{words}: {text}" if text else words

@@ -1,0 +1,63 @@
+"""The ``unlatch`` command: finds the file of each subcommand, and turns whatever goes wrong into words and a code."""
+
+import importlib
+import signal
+import sys
+
+import click
+
+from unlatch import __version__
+from unlatch.cli import voice
+
+COMMANDS = ("answer", "config", "log", "ring", "serve", "status")
+
+EXAMPLE = """\b
+Example: a server's disk is full of locked things, and you are logged in:
+  $ unlatch status
+  $ unlatch answer
+"""
+
+
+class _Commands(click.Group):
+    """One file per command, imported only when it is called for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's signature
+        if cmd_name not in COMMANDS:
+            return None
+        found = importlib.import_module(f"unlatch.cli.{cmd_name}").command
+        assert isinstance(found, click.Command)
+        return found
+
+
+@click.group(cls=_Commands, epilog=EXAMPLE, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="unlatch %(version)s")
+def cli() -> None:
+    """Rings your phone when a server needs a secret that only you have."""
+
+
+def main() -> None:
+    """The entry point."""
+    # Askers of a service may be started with SIGINT ignored; at a prompt it must always end us.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code. Nothing is raised, and a traceback is never shown."""
+    try:
+        code = cli.main(arguments, prog_name="unlatch", standalone_mode=False)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, click.Abort):
+        voice.tell("interrupted")
+        return voice.INTERRUPTED
+    except BrokenPipeError:
+        voice.silence_output()
+        return voice.BROKEN_PIPE
+    except Exception as error:
+        problem = voice.explain(error)
+        voice.complain(problem)
+        return problem.code
+    return code if isinstance(code, int) else voice.OK
