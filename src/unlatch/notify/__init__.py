@@ -1,0 +1,55 @@
+"""Notifiers tell people that somebody waits for them. One file for each kind, one small interface for all.
+
+What every notifier keeps (``tests/test_notify.py`` holds each to it):
+- The link goes to the people and nowhere else: not into an argument list, a log, an exception or the reason of a
+  failure.
+- Any method may be cancelled at any moment (its time is over, or the prompt is); nothing of it goes on afterwards.
+- Messages about one prompt, and about the prompts that quietly follow it, have the same ``notice.id``. A notifier that
+  can edit its messages edits; one that cannot sends a new one only where that helps: not for a quiet ring.
+"""
+
+from typing import Protocol
+
+from unlatch.broker.notice import Notice
+from unlatch.errors import UnlatchError
+
+
+class NotDelivered(UnlatchError):
+    """The message did not get out. ``why`` is for the status and must not hold anything of the notice."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class Notifier(Protocol):
+    """One way to reach people. Made once, when the broker hears of its first prompt."""
+
+    @property
+    def name(self) -> str:
+        """What the configuration calls it, or the kind where there is none."""
+
+    @property
+    def end_to_end(self) -> bool:
+        """Whether nobody between the broker and the person can read the link, or forge one."""
+
+    async def ring(self, notice: Notice) -> None:
+        """Send the link. With ``notice.quiet``: in the place of the earlier message, without a sound.
+
+        Raises:
+            NotDelivered: it will be tried again while the prompt is open.
+        """
+
+    async def remind(self, notice: Notice) -> None:
+        """Call attention to a link that was sent and is still open.
+
+        Raises:
+            NotDelivered
+        """
+
+    async def end(self, notice: Notice, outcome: str) -> None:
+        """Say how it ended and take the link away. ``notice.link`` is empty.
+
+        Raises:
+            NotDelivered: it will be tried a few times.
+        """

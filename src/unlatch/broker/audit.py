@@ -1,0 +1,69 @@
+"""The audit trail: one JSON line for each thing that happened, to a file and to the journal.
+
+What a record says is decided in ``pending.py`` (never a secret, a fragment or a ticket); here it gets its time and is
+written. The file is opened anew for each line, so that it may be renamed by logrotate(8) at any moment.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import stat
+from collections.abc import Callable, Mapping
+from typing import Any
+
+JOURNAL = "/run/systemd/journal/socket"
+# O_NONBLOCK: opening a fifo that somebody put there must fail and not wait for its reader.
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Audit:
+    """Writes records. A record that could not be written stops nobody; ``trouble`` then says why, for the status."""
+
+    def __init__(self, path: str, wall_clock: Callable[[], str], journal: str = JOURNAL) -> None:
+        """``wall_clock`` gives the time as RFC 3339 text; ``path`` may be empty for no file."""
+        self.path = path
+        self.trouble = ""
+        self._wall_clock = wall_clock
+        self._journal = journal
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Write one record to the file and, where there is one, to the journal."""
+        line = json.dumps({"time": self._wall_clock(), **record}, separators=(",", ":"))
+        # What does not reach the journal is in the file; a machine without systemd has none.
+        with contextlib.suppress(OSError):
+            _send_to_journal(self._journal, line)
+        if self.path:
+            try:
+                _append(self.path, line.encode("ascii") + b"\n")
+            except OSError as error:
+                self.trouble = f"{self.path}: {error.strerror}"
+            else:
+                self.trouble = ""
+
+
+def _append(path: str, line: bytes) -> None:
+    """Append a line with one write(2), which O_APPEND makes atomic among the brokers that share a file.
+
+    Raises:
+        OSError: also when the file is not a regular file of our own, as a planted one may be.
+    """
+    descriptor = os.open(path, _FLAGS, 0o600)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            raise PermissionError(1, "not a regular file of the broker's user")
+        if status.st_mode & 0o077:
+            os.fchmod(descriptor, 0o600)
+        if os.write(descriptor, line) != len(line):
+            raise OSError(28, "no space left on device")
+    finally:
+        os.close(descriptor)
+
+
+def _send_to_journal(path: str, line: str) -> None:
+    """One datagram in the journal's native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL); our line has no newline."""
+    fields = ("PRIORITY=6", "SYSLOG_IDENTIFIER=unlatch", f"MESSAGE={line}", "")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.setblocking(False)
+        journal.sendto("\n".join(fields).encode("ascii"), path)

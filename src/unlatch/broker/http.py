@@ -1,0 +1,299 @@
+"""HTTP/1.1 for a handful of small requests from strangers: h11 for the grammar, and the bounds that it leaves to us.
+
+The rules of this file:
+- Everything is bounded: header, body, the time for a whole request, for an answer and for its reader, connections.
+- When too many wait to say something, whoever has been silent longest makes room. So a thousand idle connections block
+  nobody. A connection whose request is being answered is never the one: to get that far it had to prove a link.
+- What is malformed, too large or not ours gets the site's one ``nothing``; it tells a stranger nothing.
+- One write for a response (two cost a delayed acknowledgement: 126 against 40 ms on a phone), and no further request
+  is looked at while the peer does not read.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import h11
+
+from unlatch.broker.remote import LOCAL, Network, client_of, is_allowed
+
+MAX_HEADER = 8192  # bytes; browsers send some hundreds, a proxy adds some
+MAX_BODY = 32768  # bytes; the largest answer is a sealed secret of 8192 bytes: 15 KiB of base64url
+MAX_READ = 16384  # bytes taken from a socket at once
+MAX_AHEAD = 8192  # bytes taken while an answer is on its way; then we stop reading
+MAX_CONNECTIONS = 256
+MAX_SILENT = 32  # connections of one address that have no request on its way
+REQUEST_SECONDS = 10.0  # for a whole request, however slowly it trickles; and for the silence between two
+ANSWER_SECONDS = 40.0  # a long poll takes 25
+LEAVE_SECONDS = 2.0  # for the peer to read the last response and hang up
+
+
+class Request(NamedTuple):
+    """One whole request. ``remote`` is who asks: a proxy's word is in it already."""
+
+    method: str
+    target: str
+    body: bytes
+    remote: str
+    gzip: bool
+
+
+class Response(NamedTuple):
+    """What goes back; Content-Length and Connection are added when it is sent."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+Reply = Callable[[Response], None]
+Gone = Callable[[], None]
+
+
+class Site(Protocol):
+    """What a server serves."""
+
+    def nothing(self) -> Response:
+        """The one answer to everything that is not ours to explain."""
+
+    def respond(self, request: Request, reply: Reply) -> Gone | None:
+        """Answer by calling ``reply`` once: at once, or within ``ANSWER_SECONDS``. It may come too late: harmless.
+
+        What it returns is called if the client hangs up before the reply.
+        """
+
+
+class Server:
+    """All connections to one site, and the room that they have."""
+
+    def __init__(self, site: Site, networks: tuple[Network, ...]) -> None:
+        self.site = site
+        self.networks = networks
+        self.buffer = memoryview(bytearray(MAX_READ))  # one for all: it is read and emptied in one go
+        self.loop = asyncio.get_running_loop()
+        self._silent: dict[Connection, str] = {}  # in the order in which they fell silent
+        self._all: set[Connection] = set()
+
+    def connection(self) -> "Connection":
+        """A protocol for a new connection."""
+        return Connection(self)
+
+    def enter(self, newcomer: "Connection", address: str) -> None:
+        """Count a new connection, and make room for it."""
+        self._all.add(newcomer)
+        self.falls_silent(newcomer, address)
+        if len(self._all) > MAX_CONNECTIONS:
+            next(iter(self._silent)).abort()
+
+    def falls_silent(self, connection: "Connection", address: str) -> None:
+        """Note that this connection has no request on its way (again)."""
+        self._silent[connection] = address
+        if address == LOCAL or len(self._silent) <= MAX_SILENT:
+            return
+        of_this_address = [other for other, its in self._silent.items() if its == address]
+        if len(of_this_address) > MAX_SILENT:
+            of_this_address[0].abort()
+
+    def speaks(self, connection: "Connection") -> None:
+        """A whole request has come."""
+        self._silent.pop(connection, None)
+
+    def leave(self, connection: "Connection") -> None:
+        """It is gone."""
+        self._silent.pop(connection, None)
+        self._all.discard(connection)
+
+    def hang_up(self) -> None:
+        """End every connection, also the kept-alive ones: nothing is served any more."""
+        for connection in list(self._all):
+            connection.leave()
+
+
+class _TooLarge(Exception):
+    """A header or body beyond its bound."""
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection: silent -> a whole request -> being answered -> silent, until somebody has enough."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER)
+        self._request: h11.Request | None = None
+        self._body = b""
+        self._ahead = 0
+        self._expecting = True  # nothing of the next request has come
+        self._answering = 0  # the number of the request that is being answered; 0 for none
+        self._gone: Gone | None = None
+        self._requests = 0
+        self._choked = False
+        self._leaving = False
+        self._transport: asyncio.Transport
+        self._deadline: asyncio.TimerHandle | None = None
+
+    # What the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=0)
+        name = transport.get_extra_info("peername")
+        self._peer = str(name[0]) if isinstance(name, tuple) else LOCAL
+        self._must_end_within(REQUEST_SECONDS)
+        self._server.enter(self, self._peer)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 (the event loop's signature)
+        return self._server.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._leaving:
+            return  # it is read only so that the kernel does not reset the connection under the last response
+        self._http.receive_data(bytes(self._server.buffer[:nbytes]))
+        if self._answering:
+            self._ahead += nbytes
+            if self._ahead > MAX_AHEAD:
+                self._transport.pause_reading()
+            return
+        if self._expecting:
+            self._expecting = False
+            self._must_end_within(REQUEST_SECONDS)
+        self._advance()
+
+    def pause_writing(self) -> None:
+        self._choked = True
+
+    def resume_writing(self) -> None:
+        self._choked = False
+        self._server.loop.call_soon(self._advance)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._leaving = True
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._server.leave(self)
+        if self._answering and self._gone is not None:
+            self._gone()
+        self._answering, self._gone = 0, None
+
+    # What the server calls
+
+    def abort(self) -> None:
+        """End at once, whatever is unsent."""
+        self._leaving = True
+        self._server.leave(self)
+        self._transport.abort()
+
+    def leave(self) -> None:
+        """End after what was written has gone out; the peer has a moment to read it."""
+        if self._leaving:
+            return
+        self._leaving = True
+        self._must_end_within(LEAVE_SECONDS)
+        self._transport.resume_reading()
+        self._transport.write_eof()
+
+    # Requests
+
+    def _advance(self) -> None:
+        """Take what has come as far as one whole request."""
+        try:
+            while not (self._answering or self._choked or self._leaving):
+                event = self._http.next_event()
+                if event is h11.NEED_DATA:
+                    return self._encourage()
+                if isinstance(event, h11.Request):
+                    self._head(event)
+                elif isinstance(event, h11.Data):
+                    self._add_to_body(event.data)
+                elif isinstance(event, h11.EndOfMessage):
+                    self._respond()
+                else:  # the peer has hung up, or wants to speak something else
+                    return self.leave()
+        except (h11.RemoteProtocolError, _TooLarge):
+            self._send(self._server.site.nothing(), last=True)
+
+    def _encourage(self) -> None:
+        if self._http.they_are_waiting_for_100_continue:
+            self._write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])))
+
+    def _head(self, request: h11.Request) -> None:
+        self._request, self._body = request, b""
+        # h11 bounds a header that comes in pieces, not one that comes at once.
+        if len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers) > MAX_HEADER:
+            raise _TooLarge
+        if any(int(length) > MAX_BODY for length in _values(request, b"content-length")):
+            raise _TooLarge
+
+    def _add_to_body(self, data: bytes) -> None:
+        self._body += data
+        if len(self._body) > MAX_BODY:
+            raise _TooLarge
+
+    def _respond(self) -> None:
+        self._server.speaks(self)
+        self._must_end_within(ANSWER_SECONDS)
+        self._requests += 1
+        self._answering = number = self._requests
+        if is_allowed(self._peer, self._server.networks):
+            gone = self._server.site.respond(self._whole(), lambda response: self._reply(number, response))
+            self._gone = gone if self._answering == number else None
+        else:
+            self._send(self._server.site.nothing())
+
+    def _whole(self) -> Request:
+        assert self._request is not None
+        forwarded = [value.decode("latin-1") for value in _values(self._request, b"x-forwarded-for")]
+        return Request(
+            method=self._request.method.decode("ascii"),
+            target=self._request.target.decode("latin-1"),
+            body=self._body,
+            remote=client_of(self._peer, forwarded, self._server.networks),
+            gzip=any(b"gzip" in value for value in _values(self._request, b"accept-encoding")),
+        )
+
+    def _reply(self, number: int, response: Response) -> None:
+        if self._answering == number:  # else it was answered, or the client is gone
+            self._send(response)
+
+    # Responses
+
+    def _send(self, response: Response, *, last: bool = False) -> None:
+        head = self._request is not None and self._request.method == b"HEAD"
+        headers = [*response.headers, ("Content-Length", str(len(response.body)))]
+        if last:
+            headers.append(("Connection", "close"))
+        message = h11.Response(status_code=response.status, headers=headers)
+        data = self._http.send(message) or b""
+        if not head:
+            data += self._http.send(h11.Data(data=response.body)) or b""
+        data += self._http.send(h11.EndOfMessage()) or b""
+        self._answering, self._gone = 0, None
+        self._request, self._body = None, b""
+        self._write(data)
+        self._go_on(last=last)
+
+    def _go_on(self, *, last: bool) -> None:
+        if last or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            return self.leave()
+        self._http.start_next_cycle()
+        self._ahead = 0
+        self._expecting = True
+        self._must_end_within(REQUEST_SECONDS)
+        self._server.falls_silent(self, self._peer)
+        if not self._leaving:
+            self._transport.resume_reading()
+            self._server.loop.call_soon(self._advance)  # not at once: others have requests too
+        return None
+
+    def _write(self, data: bytes | None) -> None:
+        if data and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _must_end_within(self, seconds: float) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self._server.loop.call_later(seconds, self.abort)
+
+
+def _values(request: h11.Request, name: bytes) -> list[bytes]:
+    return [value for field, value in request.headers if field == name]

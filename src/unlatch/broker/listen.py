@@ -1,0 +1,270 @@
+"""The broker's listening sockets: who can take the page's address, and when anybody can connect to it.
+
+The rules for the page's TCP port:
+- The port is ours from start to end, so no other local user can put a page of his own at an address that people trust;
+  but it *listens* only while a prompt is open. Linux keeps a port bound when its listening socket is shut down.
+- SO_REUSEADDR is on while we bind (connections of an earlier broker may be in TIME_WAIT), and off before we listen:
+  left on, any user could bind the same port while we are idle.
+- To listen again while closed connections are in TIME_WAIT, the kernel wants an option that both sides share. That is
+  SO_REUSEPORT, on for the moment of listen(2) and on accepted connections: it lets in sockets of the same uid only
+  (socket(7)), so there is no moment at which somebody else could slip in.
+- ``localhost`` is two addresses, and browsers try ::1 first: whoever is given one gets the other too.
+"""
+
+import asyncio
+import contextlib
+import errno
+import grp
+import os
+import socket
+import stat
+from collections.abc import Callable
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from unlatch.errors import UnlatchError
+from unlatch.settings import Settings, Tcp, Unix
+
+BACKLOG = 4096  # askers that may queue while a broker starts; the kernel caps it at net.core.somaxconn
+ACCEPTS_AT_ONCE = 64  # before other events get their turn
+BREATHER_SECONDS = 1.0  # when the process is out of descriptors, accept(2) fails at once, again and again
+
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+Factory = Callable[[], asyncio.BaseProtocol]
+
+
+class AddressTaken(UnlatchError):
+    """The page's or a socket's address is held by another program: nothing can be served there safely."""
+
+    def __init__(self, address: str, why: str) -> None:
+        super().__init__(f"cannot listen on {address}: {why}")
+
+
+class Acceptor:
+    """Accepts connections of one listening socket and gives each its protocol, until closed."""
+
+    def __init__(self, listener: socket.socket, factory: Factory) -> None:
+        listener.setblocking(False)
+        self._listener = listener
+        self._factory = factory
+        self._loop = asyncio.get_running_loop()
+        self._welcoming: set[asyncio.Task[object]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+        self._loop.add_reader(listener.fileno(), self.accept)
+
+    def accept(self) -> int:
+        """Accept who waits now; returns how many came."""
+        for count in range(ACCEPTS_AT_ONCE):
+            try:
+                connection, _ = self._listener.accept()
+            except OSError as error:
+                if error.errno in _OUT_OF_RESOURCES:
+                    self._take_a_breather()
+                return count
+            self._welcome(connection)
+        return ACCEPTS_AT_ONCE
+
+    def close(self) -> None:
+        """Accept nobody any more. The listening socket stays open: it belongs to the caller."""
+        if self._pause is not None:
+            self._pause.cancel()
+        self._loop.remove_reader(self._listener.fileno())
+
+    def _welcome(self, connection: socket.socket) -> None:
+        if connection.family != socket.AF_UNIX:
+            for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):  # see the rules above
+                connection.setsockopt(socket.SOL_SOCKET, option, 1)
+        task = self._loop.create_task(self._connect(connection))
+        self._welcoming.add(task)
+        task.add_done_callback(self._welcoming.discard)
+
+    async def _connect(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        with contextlib.suppress(OSError):  # it hung up before we looked
+            await self._loop.connect_accepted_socket(self._factory, connection)
+
+    def _take_a_breather(self) -> None:
+        self._loop.remove_reader(self._listener.fileno())
+        self._pause = self._loop.call_later(
+            BREATHER_SECONDS, self._loop.add_reader, self._listener.fileno(), self.accept
+        )
+
+
+class PageListener(Protocol):
+    """Where the page can be reached."""
+
+    def open(self, factory: Factory) -> None:
+        """Let people connect. Harmless when they already can."""
+
+    def shut(self) -> None:
+        """No prompt is open: as far as this kind of address can be, be unreachable."""
+
+    def close(self) -> None:
+        """Give the address up, at the end of the broker."""
+
+
+class TcpListener:
+    """An address and port that is held all the time and listens only between :meth:`open` and :meth:`shut`."""
+
+    def __init__(self, host: str, port: int) -> None:
+        """Take the address.
+
+        Raises:
+            OSError: it is not ours to take, or taken.
+        """
+        self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        self._acceptor: Acceptor | None = None
+        try:
+            self._hold(host, port)
+        except OSError:
+            self._socket.close()
+            raise
+
+    @property
+    def port(self) -> int:
+        """The port, also when 0 was asked for."""
+        return int(self._socket.getsockname()[1])
+
+    def open(self, factory: Factory) -> None:
+        if self._acceptor is None:
+            self._listen()
+            self._acceptor = Acceptor(self._socket, factory)
+
+    def shut(self) -> None:
+        if self._acceptor is not None:
+            self._acceptor.close()
+            self._acceptor = None
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.shut()
+        self._socket.close()
+
+    def _hold(self, host: str, port: int) -> None:
+        # Linux forgets a port that it chose itself when the socket stops listening: name it. Only tests ask for 0.
+        with socket.socket(self._socket.family, socket.SOCK_STREAM) as chooser:
+            if port == 0:
+                chooser.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                chooser.bind((host, 0))
+                port = chooser.getsockname()[1]
+            if self._socket.family == socket.AF_INET6:
+                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind((host, port))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        # Listening once makes the kernel forget that this port was ever shared (inet_csk_get_port, "fastreuse").
+        self._listen()
+        self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _listen(self) -> None:
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._socket.listen(BACKLOG)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+
+
+class StandingListener:
+    """A socket that nobody else can take, because its path or systemd holds it: it listens all the time."""
+
+    def __init__(self, listener: socket.socket, path: str = "") -> None:
+        """``path`` is a Unix socket's that shall be removed at the end."""
+        self._socket = listener
+        self._path = path
+        self._acceptor: Acceptor | None = None
+
+    def open(self, factory: Factory) -> None:
+        if self._acceptor is None:
+            self._acceptor = Acceptor(self._socket, factory)
+
+    def shut(self) -> None:
+        """Go on listening: an idle page is one static 404 to whoever may open the socket."""
+
+    def close(self) -> None:
+        if self._acceptor is not None:
+            self._acceptor.close()
+        self._socket.close()
+        if self._path:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+
+
+def page_listeners(settings: Settings) -> list[PageListener]:
+    """Take every address at which the page can be reached.
+
+    Raises:
+        AddressTaken
+    """
+    if isinstance(settings.listen, Unix):
+        return [StandingListener(unix_listener(settings.listen), settings.listen.path)]
+    taken: list[PageListener] = []
+    port = settings.listen.port
+    for host in _hosts(settings.listen, settings.public_url):
+        try:
+            listener = TcpListener(host, port)
+        except OSError as error:
+            if taken and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                continue  # a machine without IPv6 has no second localhost
+            for other in taken:
+                other.close()
+            raise AddressTaken(f"{host}:{port}", error.strerror or "") from None
+        port = listener.port
+        taken.append(listener)
+    return taken
+
+
+def unix_listener(place: Unix, *, backlog: int = BACKLOG) -> socket.socket:
+    """A listening Unix socket with its group and mode, put in the place of one that nobody serves any more.
+
+    It appears under its name only when it is ready, so nobody meets it with the wrong mode. Run only by a process that
+    knows itself to be the one broker of this place, or the check for a living one could be late.
+
+    Raises:
+        AddressTaken: it cannot be made, something that is no socket is in the way, or a program answers there.
+    """
+    folder, name = os.path.split(place.path)
+    new = f"{name}.{os.getpid()}"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        holder = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        listener.close()
+        raise AddressTaken(place.path, error.strerror or "") from None
+    try:
+        _check_vacant(holder, name)
+        listener.bind(f"/proc/self/fd/{holder}/{new}")  # short whatever the folder: unix(7) allows 107 bytes
+        os.chmod(new, 0o600, dir_fd=holder)
+        if place.group:
+            os.chown(new, -1, grp.getgrnam(place.group).gr_gid, dir_fd=holder)
+        os.chmod(new, place.mode, dir_fd=holder)
+        listener.listen(backlog)
+        os.rename(new, name, src_dir_fd=holder, dst_dir_fd=holder)
+    except (OSError, KeyError) as error:
+        listener.close()
+        with contextlib.suppress(OSError):
+            os.unlink(new, dir_fd=holder)
+        why = error.strerror or str(error) if isinstance(error, OSError) else f"there is no group {place.group}"
+        raise AddressTaken(place.path, why) from None
+    finally:
+        os.close(holder)
+    return listener
+
+
+def _check_vacant(holder: int, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.stat(name, dir_fd=holder, follow_symlinks=False).st_mode):
+            raise FileExistsError(errno.EEXIST, "something that is not a socket is there")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
+            with contextlib.suppress(ConnectionRefusedError):
+                probe.connect(f"/proc/self/fd/{holder}/{name}")
+                raise OSError(errno.EADDRINUSE, "another program answers there")
+
+
+def _hosts(listen: Tcp, public_url: str) -> tuple[str, ...]:
+    loopback = {"127.0.0.1": "::1", "::1": "127.0.0.1"}
+    if listen.host == "localhost":
+        return ("127.0.0.1", "::1")
+    named_localhost = urlsplit(public_url).hostname == "localhost"
+    if named_localhost and listen.host in loopback:
+        return (listen.host, loopback[listen.host])
+    return (listen.host,)
