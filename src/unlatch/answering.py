@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from unlatch import base64url, seal
-from unlatch.errors import Malformed, UnlatchError
+from unlatch.errors import LinkOver, Malformed, Unreachable
 from unlatch.prompt import Answer, Prompt, Verdict, details_from_json
 from unlatch.secret import Secret
 
@@ -39,21 +39,6 @@ class Door(Protocol):
             Unreachable: nobody answered in time.
             Malformed: what answered is no broker.
         """
-
-
-class Unreachable(UnlatchError):
-    """The broker behind a link does not answer. ``why`` is printable and names no link."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(f"the broker does not answer: {why}")
-
-
-class LinkOver(UnlatchError):
-    """The link cannot be answered. ``state`` is the broker's word: used, expired, elsewhere..., or "unknown"."""
-
-    def __init__(self, state: str) -> None:
-        super().__init__(f"the link is over: {state}")
-        self.state = state
 
 
 class Stamp(NamedTuple):

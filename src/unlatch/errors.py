@@ -42,6 +42,21 @@ class Withdrawn(UnlatchError):
     """The prompt ended before an answer: the asker's caller is gone, or it was told to stop."""
 
 
+class Unreachable(UnlatchError):
+    """The broker behind a link does not answer. ``why`` is printable and names no link."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the broker does not answer: {why}")
+
+
+class LinkOver(UnlatchError):
+    """The link cannot be answered. ``state`` is the broker's word: used, expired, elsewhere..., or "unknown"."""
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"the link is over: {state}")
+        self.state = state
+
+
 class NoBroker(UnlatchError):
     """No broker could be reached or started. ``why`` holds one line for each way that was tried."""
 

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from unlatch import runtime, seal, settings
-from unlatch.answering import Reply, Unreachable
-from unlatch.errors import Malformed
+from unlatch.answering import Reply
+from unlatch.errors import Malformed, Unreachable
 from unlatch.wire import lines
 
 REPLY_SECONDS = 40.0  # a long poll is held for 25

@@ -12,8 +12,18 @@ from typing import NoReturn
 
 import click
 
-from unlatch.answering import LinkOver
-from unlatch.errors import BadConfig, Denied, Expired, Malformed, NoBroker, Refused, SealBroken, UnlatchError, Withdrawn
+from unlatch.errors import (
+    BadConfig,
+    Denied,
+    Expired,
+    LinkOver,
+    Malformed,
+    NoBroker,
+    Refused,
+    SealBroken,
+    UnlatchError,
+    Withdrawn,
+)
 from unlatch.runtime import Untrusted
 from unlatch.secret import Secret
 
@@ -85,13 +95,24 @@ _LINK_OVER = {
 def explain(error: Exception) -> Problem:
     """What to tell people about an exception. The texts of unforeseen ones stay untold: they may quote anything."""
     match error:
-        case Problem():
-            return error
         case click.UsageError():
             command = error.ctx.command_path if error.ctx else "unlatch"
             return Problem(_sentence(error.format_message()), f'run "{command} --help"', code=USAGE)
         case click.ClickException():
             return Problem(_sentence(error.format_message()), code=error.exit_code)
+        case UnlatchError():
+            return _explain_ours(error)
+        case OSError():
+            what = f"{clean(str(error.filename))}: " if error.filename else ""
+            return Problem(f"{what}{(error.strerror or type(error).__name__).lower()}")
+        case _:
+            return Problem(f"unforeseen {type(error).__name__} at {_place(error)}", "please report this line")
+
+
+def _explain_ours(error: UnlatchError) -> Problem:
+    match error:
+        case Problem():
+            return error
         case NoBroker():
             return Problem("no broker could be reached", *map(clean, error.why))
         case Refused():
@@ -109,13 +130,8 @@ def explain(error: Exception) -> Problem:
             return Problem(clean(str(error)), "only you, root or the broker's own user may own it")
         case SealBroken() | Malformed():
             return Problem(str(error), "the other side speaks another version, or somebody changed it on the way")
-        case UnlatchError():
-            return Problem(clean(str(error)))
-        case OSError():
-            what = f"{clean(str(error.filename))}: " if error.filename else ""
-            return Problem(f"{what}{(error.strerror or type(error).__name__).lower()}")
         case _:
-            return Problem(f"unforeseen {type(error).__name__} at {_place(error)}", "please report this line")
+            return Problem(clean(str(error)))
 
 
 def _sentence(text: str) -> str:
