@@ -67,13 +67,7 @@ def command(  # noqa: PLR0917  # click calls it by name
 
 def _check_usage(confirm: bool, deny: bool, digits: str, arguments: Sequence[str]) -> None:
     if arguments:
-        # Whatever it is, it is not repeated here: it may be a link or a secret.
-        voice.fail(
-            "this command takes no argument, and a link is never one",
-            "a link that was typed here now stands in the shell's history and in the process list: consider it leaked",
-            'deny it with "unlatch answer --deny", or answer it at once, and clear the history',
-            code=voice.USAGE,
-        )
+        raise voice.leaked_argument()
     if confirm and deny:
         voice.fail("--confirm and --deny exclude each other", code=voice.USAGE)
     if digits and (len(digits) != 2 or not (digits.isascii() and digits.isdigit()) or deny):

@@ -9,9 +9,9 @@ from unlatch.cli import voice
 from unlatch.config import Loaded, Settings, load
 
 
-@click.group()
+@click.group(no_args_is_help=False)
 def command() -> None:
-    """Look at the configuration."""
+    """Check the configuration (unlatch config check)."""
 
 
 @command.command(

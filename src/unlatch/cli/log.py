@@ -20,11 +20,12 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @click.command(
+    short_help="Print the audit trail.",
     epilog="""\b
 Examples:
   $ unlatch log --since 10m
   $ unlatch log --since 2025-06-01T03:00 --json | jq 'select(.event == "refused")'
-"""
+""",
 )
 @click.option("--since", metavar="TIME", help="Only what is newer: a span (30s, 10m, 2h, 7d) or an ISO 8601 time.")
 @click.option("--json", "as_json", is_flag=True, help="Print the records as they were written, one JSON line each.")

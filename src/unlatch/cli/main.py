@@ -32,7 +32,9 @@ class _Commands(click.Group):
         return found
 
 
-@click.group(cls=_Commands, epilog=EXAMPLE, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands, no_args_is_help=False, epilog=EXAMPLE, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, message="unlatch %(version)s")
 def cli() -> None:
     """Rings your phone when a server needs a secret that only you have."""

@@ -17,7 +17,7 @@ Example:
 )
 @click.option("--config", "path", metavar="FILE", help="Use this file instead of /etc/unlatch/unlatch.toml and so on.")
 def command(path: str | None) -> int:
-    """Run the broker: hold open prompts, ring people, serve the page.
+    """Run the broker: hold prompts, ring people, serve the page.
 
     Nobody needs to run it by hand: where no broker runs, the first prompt of a user starts one, which ends when it is
     idle. A broker for the whole host is a systemd unit that runs this command.

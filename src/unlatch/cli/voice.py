@@ -96,6 +96,8 @@ def explain(error: Exception) -> Problem:
     """What to tell people about an exception. The texts of unforeseen ones stay untold: they may quote anything."""
     match error:
         case click.UsageError():
+            if "://" in error.format_message():
+                return leaked_argument()
             command = error.ctx.command_path if error.ctx else "unlatch"
             return Problem(_sentence(error.format_message()), f'run "{command} --help"', code=USAGE)
         case click.ClickException():
@@ -107,6 +109,16 @@ def explain(error: Exception) -> Problem:
             return Problem(f"{what}{(error.strerror or type(error).__name__).lower()}")
         case _:
             return Problem(f"unforeseen {type(error).__name__} at {_place(error)}", "please report this line")
+
+
+def leaked_argument() -> Problem:
+    """What to say about an argument that may be a link or a secret; it is not repeated."""
+    return Problem(
+        "this command takes no argument, and a link is never one",
+        "a link that was typed here now stands in the shell's history and in the process list: consider it leaked",
+        'deny it with "unlatch answer --deny", or answer it at once, and clear the history',
+        code=USAGE,
+    )
 
 
 def _explain_ours(error: UnlatchError) -> Problem:

@@ -1,0 +1,70 @@
+"""``unlatch ring``: a test prompt that goes the whole way of a real one."""
+
+import os
+import time
+
+import click
+
+from unlatch import runtime
+from unlatch.ask import Asker
+from unlatch.cli import doors, voice
+from unlatch.config import load
+from unlatch.errors import BadConfig, Denied
+from unlatch.prompt import Answer, AskerInfo, Prompt, Verdict
+from unlatch.secret import forbid_core_dumps
+from unlatch.words import match_words
+
+
+@click.command(
+    short_help="Ring yourself, to see that links arrive.",
+    epilog="""\b
+Example:
+  $ unlatch ring --timeout 120 && echo "the way to my phone works"
+
+\b
+Exit codes: 0 answered, 1 an error or refused, 4 denied or nobody answered.
+""",
+)
+@click.option("--timeout", type=click.IntRange(1, 86_400), default=300, show_default=True, help="Seconds to wait.")
+def command(timeout: int) -> int:
+    """Ring yourself, to see that links arrive: a notice that asks for nothing but OK.
+
+    It goes through broker, notifiers and page as a real prompt does, and waits until somebody presses OK.
+    """
+    forbid_core_dumps()
+    uid = os.geteuid()
+    mistakes = load(None, os.environ, uid).mistakes
+    if mistakes:  # found now rather than at three in the morning
+        raise BadConfig([str(mistake) for mistake in mistakes])
+    prompt = Prompt(
+        kind="notice",
+        title="A test: press OK",
+        text='Somebody typed "unlatch ring" to see whether links arrive. Nothing is unlocked.',
+        words=match_words(os.urandom),
+        asked=int(time.time()),
+        asker=AskerInfo(command="unlatch ring", tty=_tty()),
+        ok="OK",
+    )
+    asker = Asker(runtime.candidates(uid, os.environ, doors.home(uid)), uid=uid, environ=os.environ)
+    try:
+        asker.open()
+        question = asker.put(prompt, seconds=timeout)
+        voice.tell(f"ringing; the words are {' '.join(prompt.words)}; Ctrl-C takes it back")
+        answer = asker.wait(question)
+        assert isinstance(answer, Answer)  # no descriptor was given to watch
+        accepted = answer.answer == "yes"
+        asker.verdict(question, Verdict("accepted" if accepted else "denied"))
+        if not accepted:
+            raise Denied
+        told = f" ({', '.join(question.told)} delivered it)" if question.told else ""
+        voice.say(voice.clean(f"answered{told}"))
+        return voice.OK
+    finally:
+        asker.close()
+
+
+def _tty() -> str:
+    try:
+        return os.ttyname(0)
+    except OSError:
+        return ""

@@ -1,0 +1,105 @@
+"""``unlatch status``: what waits, who was told, and how the broker does."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from unlatch.cli import doors, voice
+from unlatch.errors import Malformed
+
+NOTHING: dict[str, Any] = {"broker": None, "prompts": [], "notifiers": []}
+
+
+@click.command(
+    short_help="List open prompts, notifiers and the broker.",
+    epilog="""\b
+Example:
+  $ unlatch status --json | jq '.prompts | length'
+""",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: broker, prompts, notifiers.")
+def command(as_json: bool) -> int:
+    """List the open prompts that you may see (your own; root: everybody's), the notifiers, and the broker."""
+    status = _status()
+    if as_json:
+        voice.say(json.dumps(status))
+        return voice.OK
+    if status["broker"] is None:
+        voice.say("no broker is running; nothing is waiting")
+        return voice.OK
+    voice.say(_broker(status["broker"]))
+    for notifier in status["notifiers"]:
+        voice.say(_notifier(notifier))
+    if not status["prompts"]:
+        voice.say("nothing is waiting")
+    for prompt in status["prompts"]:
+        voice.say("\n" + "\n".join(_prompt(prompt)))
+    return voice.OK
+
+
+def _status() -> dict[str, Any]:
+    admin = doors.find_admin()
+    if admin is None:
+        return NOTHING
+    try:
+        said = admin.ask({"op": "status"})
+    finally:
+        admin.close()
+    if said.get("event") != "status" or not isinstance(said.get("broker"), dict):
+        raise Malformed("status")
+    for name in ("prompts", "notifiers"):
+        rows = said.get(name)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise Malformed(name)
+    return {name: said[name] for name in NOTHING}
+
+
+def _broker(broker: Mapping[str, Any]) -> str:
+    """One line; a broker of another release may tell more or less than this one knows."""
+    parts = [
+        f"version {broker['version']}" if "version" in broker else "",
+        f"pid {broker['pid']}" if "pid" in broker else "",
+        f"up {_span(broker.get('uptime'))}" if "uptime" in broker else "",
+        f"page at {broker['address']}" if broker.get("address") else "",
+        "listening" if broker.get("listening") else "not listening, as nothing is open",
+        f"page sha256 {broker['page']}" if broker.get("page") else "",
+    ]
+    trouble = f"\nbroker: trouble: {voice.clean(str(broker['trouble']))}" if broker.get("trouble") else ""
+    return "broker: " + voice.clean(", ".join(part for part in parts if part)) + trouble
+
+
+def _notifier(row: Mapping[str, Any]) -> str:
+    sent = row.get("delivered", 0)
+    parts = [
+        str(row.get("kind", "")),
+        "end-to-end" if row.get("end_to_end") else "not end-to-end",
+        f"{sent} delivered, {row.get('failed', 0)} failed",
+        f"last: {row['why']}" if row.get("why") else "last: delivered" if sent else "not used yet",
+    ]
+    return voice.clean(f"notifier {row.get('name')}: {', '.join(part for part in parts if part)}")
+
+
+def _prompt(row: Mapping[str, Any]) -> list[str]:
+    delivery = row.get("delivery")
+    told = ", ".join(f"{name} {how}" for name, how in delivery.items()) if isinstance(delivery, dict) else ""
+    words = row.get("words")
+    clean = voice.clean
+    return voice.columns(
+        [
+            ("prompt", clean(str(row.get("title") or row.get("kind") or ""))),
+            ("state", clean(str(row.get("state", "")))),
+            ("for", clean(str(row.get("account") or row.get("user") or ""))),
+            ("asker", clean(str(row.get("command") or ""))),
+            ("words", clean(" ".join(map(str, words))) if isinstance(words, list) else ""),
+            ("age", _span(row.get("age"))),
+            ("left", _span(row.get("remaining"))),
+            ("rung", clean(told) or "nobody"),
+            ("views", clean(str(row.get("views", "")))),
+        ]
+    )
+
+
+def _span(seconds: object) -> str:
+    return voice.duration(seconds) if isinstance(seconds, int | float) else ""
