@@ -1,0 +1,144 @@
+"""A house: one isolated place with its own home, GnuPG, broker, settings and phone; private, and cleaned up."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from answerer import Page
+from phone import Phone
+from waiting import until
+
+BIN = Path(sys.executable).parent
+PINENTRY = BIN / "pinentry-unlatch"
+UNLATCH = BIN / "unlatch"
+PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+PUBLIC_URL = "https://unlock.test"
+
+# Everybody is rung on the one phone; tests put their own settings before or behind it.
+SETTINGS = """
+public_url = "{url}/"
+listen = "unix:{page}"
+{top}
+[people.admin]
+users = ["*"]
+notify = ["phone"]
+[notify.phone]
+command = {command}
+end_to_end = {end_to_end}
+{tables}
+"""
+
+
+class House:
+    """Directories and environment of one test. GNUPGHOME has to stay under 84 characters, so it lies in /tmp."""
+
+    def __init__(self) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="unlatch-", dir="/tmp"))
+        self.gnupg = self._directory("gnupg")
+        self.runtime = self._directory("run")
+        self.page = self.root / "page.sock"
+        self.settings = self.root / "unlatch.toml"
+        self.phone = Phone(self.root / "phone")
+        self.configure()
+
+    def configure(self, top: str = "", tables: str = "", *, end_to_end: bool = False) -> None:
+        """Write unlatch.toml: ``top`` are lines above all tables, ``tables`` lines below."""
+        self.settings.write_text(
+            SETTINGS.format(
+                url=PUBLIC_URL, page=self.page, top=top, tables=tables,
+                command=json.dumps(self.phone.command), end_to_end=str(end_to_end).lower(),
+            )
+        )  # fmt: skip
+
+    def environ(self, **more: str) -> dict[str, str]:
+        """All that a program of this house gets to know."""
+        return {
+            "HOME": str(self.root),
+            "PATH": PATH,
+            "GNUPGHOME": str(self.gnupg),
+            "UNLATCH_RUNTIME_DIR": str(self.runtime),
+            "UNLATCH_CONFIG": str(self.settings),
+            "LANG": "C.UTF-8",
+        } | more
+
+    def start(self, *command: str | Path, **more: str) -> subprocess.Popen[bytes]:
+        """Start a program as a service would: no terminal, own session, nothing on standard input, working in /."""
+        return subprocess.Popen(
+            [str(word) for word in command],
+            env=self.environ(**more), cwd="/", start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def run(self, *command: str | Path, feed: bytes = b"", **more: str) -> bytes:
+        """Run a program that must succeed within a minute; gives its standard output."""
+        done = subprocess.run(
+            [str(word) for word in command],
+            env=self.environ(**more), cwd="/", start_new_session=True,
+            input=feed, capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr.decode(errors="replace")
+        return done.stdout
+
+    def open(self, link: str) -> Page:
+        """Open a link on the phone: the viewed page."""
+        page = Page(link, self.page)
+        reply = page.view()
+        assert reply.status == 200, reply
+        return page
+
+    def ask_admin(self, message: dict[str, Any]) -> dict[str, Any]:
+        """One request on the broker's admin socket (docs/protocol.md section 5)."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as admin:
+            admin.settimeout(10)
+            admin.connect(str(self.runtime / "admin" / "admin.sock"))
+            admin.sendall(json.dumps({"v": 1, **message}).encode() + b"\n")
+            reply: dict[str, Any] = json.loads(admin.makefile("rb").readline(1 << 20))
+            return reply
+
+    def processes(self) -> list[int]:
+        """The pids of all processes that live in this house, by their environment or their arguments."""
+        home = f"HOME={self.root}".encode()
+        # A process that forbids core dumps hides its environment from its own user, never its arguments.
+        return [
+            pid for pid in _pids() if home in _read(pid, "environ").split(b"\0") or home[5:] in _read(pid, "cmdline")
+        ]
+
+    def brokers(self) -> list[int]:
+        """The pids of this house's brokers."""
+        return [pid for pid in self.processes() if b"unlatch.broker.main" in _read(pid, "cmdline")]
+
+    def clear(self) -> None:
+        """End every process of the house, first politely, then remove it."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for pid in self.processes():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            with contextlib.suppress(AssertionError):
+                until(lambda: not self.processes(), "the end of all processes", 2.0)
+        shutil.rmtree(self.root, ignore_errors=True)
+        assert not self.processes()
+
+    def _directory(self, name: str) -> Path:
+        directory = self.root / name
+        directory.mkdir(mode=0o700)
+        return directory
+
+
+def _pids() -> Iterator[int]:
+    return (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def _read(pid: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""

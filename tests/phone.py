@@ -1,0 +1,38 @@
+"""The person's phone: what the ``command`` notifier was given, one file for each message, in order."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from waiting import PATIENCE, until
+
+# Written under a hidden name first, so that a message is seen whole or not at all.
+_RECEIVE = 'new=$(mktemp "$0/.XXXXXXXX") && cat >"$new" && mv "$new" "$0/$(date +%s.%N)${new##*.}"'
+
+Message = dict[str, Any]
+
+
+class Phone:
+    """A directory of messages, and the notifier command that fills it."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=0o700)
+        self.directory = directory
+        self.command = ["/bin/sh", "-c", _RECEIVE, str(directory)]
+
+    def messages(self, event: str = "") -> list[Message]:
+        """All messages so far, or those of one event: "ring", "remind" or "end"."""
+        files = sorted(path for path in self.directory.iterdir() if not path.name.startswith("."))
+        messages: list[Message] = [json.loads(path.read_text()) for path in files]
+        return [message for message in messages if event in ("", message["event"])]
+
+    def ring(self, number: int = 1, seconds: float = PATIENCE) -> Message:
+        """The ring with this number, counted from 1; waits for it."""
+        return self._nth("ring", number, seconds)
+
+    def end(self, number: int = 1) -> Message:
+        """The end message with this number; waits for it."""
+        return self._nth("end", number)
+
+    def _nth(self, event: str, number: int, seconds: float = PATIENCE) -> Message:
+        return until(lambda: self.messages(event)[number - 1 : number], f"{event} number {number}", seconds)[0]

@@ -1,0 +1,25 @@
+"""Wait for the outside world with a bound, never for a fixed time."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+INTERVAL = 0.01  # seconds between two looks
+PATIENCE = 20.0  # seconds; far beyond what anything here takes on a loaded machine
+
+
+def until(look: Callable[[], _T], what: str, seconds: float = PATIENCE) -> _T:
+    """Look until there is something to see, and give it back.
+
+    Raises:
+        AssertionError: nothing within ``seconds``; ``what`` says what was missed.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        seen = look()
+        if seen:
+            return seen
+        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+        time.sleep(INTERVAL)
