@@ -1,0 +1,239 @@
+// What the person sees and reads. Whatever came over the wire is written as text, never as markup.
+
+const $ = (id) => document.getElementById(id);
+
+// What stands on the screen: details and stamp once opened, and the times that the clock needs.
+const shown = { details: null, stamp: null, stamped: 0, ends: 0 };
+
+// What each kind of prompt is called. A kind with a label has something to type.
+const KINDS = {
+  passphrase: { asks: "asks for a passphrase", label: "Passphrase", send: "Unlock", done: "Unlocked", wrong: "Wrong passphrase." },
+  "new-passphrase": { asks: "asks for a new passphrase", label: "New passphrase", send: "Set passphrase", done: "Passphrase set" },
+  pin: { asks: "asks for a card’s PIN", label: "PIN", send: "Unlock", done: "Unlocked", wrong: "Wrong PIN." },
+  confirm: { asks: "asks for a yes or no", send: "Allow", done: "Allowed" },
+  notice: { asks: "has a message for you", send: "OK", done: "Read" },
+  challenge: { asks: "asks for a response", label: "Response", send: "Send", done: "Accepted" },
+  enrolment: { asks: "asks you to enrol", label: "Answer", send: "Send", done: "Enrolled" },
+};
+
+// States without a question: tone, title, text. {host} and {done} are filled in; "the host" before it is known.
+const PANELS = {
+  insecure: ["warn", "This connection is not safe", "The page needs https, so that nobody on the way can change it. Nothing has been sent and the link is still good. Open it with https, or answer on the host itself with “unlatch answer”."],
+  old: ["warn", "This browser is too old", "It lacks the encryption that seals an answer (X25519). Chrome 133, Firefox 130, Safari 17 and later have it. Nothing has been sent and the link is still good: open it elsewhere, or answer on the host itself with “unlatch answer”."],
+  incomplete: ["warn", "This link is not complete", "Part of it is missing, perhaps cut off in the message. Open the message and tap the link itself."],
+  unknown: ["over", "There is nothing to answer here", "This link may have been used, may have expired, or is no longer needed. If it reached you only just now, wait half a minute and try again. Otherwise look for a newer message."],
+  used: ["over", "This link has been used", "It was answered, perhaps by you, and a link works once. Nothing is left to do here."],
+  expired: ["over", "This link has expired", "Nobody answered in time, and nothing was released. If the answer is still needed, a new link will come."],
+  withdrawn: ["over", "No longer needed", "The program that asked has stopped waiting, and nothing was released. If it asks again, a new link will come."],
+  refused: ["over", "Already denied", "Somebody said no to this prompt, and nothing was released."],
+  replaced: ["over", "There is a newer link", "This link has been replaced. Open the latest message and use the link there."],
+  elsewhere: ["warn", "Already open elsewhere", "This link is open on as many pages as it allows. If that was not you, somebody else has it. A fresh link has been sent: look for a new message."],
+  changed: ["bad", "Do not type anything", "What this page received was not sealed with your link. Something between you and {host} changed it, or part of the link is wrong. Look for a new message, or answer on the host itself."],
+  unexpected: ["warn", "This page is out of step", "It does not understand what {host} sent, perhaps because Unlatch was just updated. Reload the page to go on."],
+  unreachable: ["wait", "No connection", "The broker cannot be reached right now. This page keeps trying for as long as the link may live."],
+  accepted: ["good", "{done}", "{host} accepted it and goes on. You can close this page."],
+  denied: ["over", "Denied", "{host} was told no, and nothing was released. You can close this page."],
+  failed: ["bad", "It did not work", "{host} took your answer and could not use it. Nothing is left to do here; if it asks again, a new link will come."],
+  overtaken: ["over", "Answered on another page", "Somebody with this link answered first. What was typed here was not used."],
+  unsure: ["warn", "Sent, but no word back", "Your answer went out, and {host} has not said what became of it. Do not send it again: look on the host, or wait for a new message."],
+};
+
+// Control characters and marks that turn the writing direction could make a claim look like something it is not.
+const HIDDEN_MARKS = /[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
+const plain = (text) => text.replace(HIDDEN_MARKS, "\ufffd");
+
+const host = () => (shown.stamp ? plain(shown.stamp.host) : "the host");
+
+function say(text) {
+  $("spoken").textContent = text;
+}
+
+function panel(name, more = "") {
+  const [tone, title, text] = PANELS[name];
+  const fill = (words) => words.replace("{done}", () => KINDS[shown.details.kind].done).replaceAll("{host}", host);
+  $("panel").dataset.tone = tone;
+  $("panel").dataset.state = name;
+  $("panel-title").textContent = fill(title);
+  $("panel-text").textContent = fill(text);
+  $("panel-more").textContent = more && `${host()} says: ${plain(more)}`;
+  $("panel-more").hidden = !more;
+  $("again").hidden = !["unknown", "unreachable", "unexpected", "elsewhere"].includes(name);
+  $("question").hidden = true;
+  $("left").hidden = true;
+  $("panel").hidden = false;
+  $("line").textContent = "";
+  $("panel-title").focus();
+}
+
+// While nobody answers: a line above the question, which stays and can be answered meanwhile; else a panel.
+function disconnected() {
+  if (!$("question").hidden) {
+    const text = "No connection. Trying again; what you send will wait.";
+    if ($("line").textContent !== text) say(text);
+    $("line").textContent = text;
+  } else if ($("panel").dataset.state !== "unreachable") {
+    panel("unreachable");
+  }
+}
+
+function connected() {
+  if ($("line").textContent) say("Connected again.");
+  $("line").textContent = "";
+}
+
+// One line of news above the form. tone: wait, bad or warn.
+function news(tone, text, focus = false) {
+  $("news").dataset.tone = tone;
+  $("news").textContent = text;
+  if (focus) $("news").focus();
+  else say(text);
+}
+
+function rows(list, entries) {
+  const filled = entries.filter(([, value]) => value);
+  list.replaceChildren(
+    ...filled.map(([term, value, id]) => {
+      const row = document.createElement("div");
+      const [dt, dd] = ["dt", "dd"].map((name) => row.appendChild(document.createElement(name)));
+      dt.textContent = term;
+      dd.textContent = plain(value);
+      if (id) dd.id = id;
+      return row;
+    }),
+  );
+}
+
+function showQuestion(details) {
+  const first = $("question").hidden;
+  shown.details = details;
+  const { asker, key, kind } = details;
+  const unit = asker.system_unit || (asker.user_unit && `${asker.user_unit} (of the user)`);
+  $("asks").textContent = `${host()} ${KINDS[kind].asks}`;
+  $("words").textContent = details.words.map(plain).join(" ");
+  rows($("said"), [
+    ["Asks", details.title],
+    ["Key", key && [key.name, key.id].filter(Boolean).join("\n")],
+    ["Service", unit],
+    ["Command", asker.command || (unit ? "" : "unknown")],
+    ["Since", " ", "since"],
+  ]);
+  // gpg-agent's text mostly says the key once more; where there is no key, the text is the question.
+  for (const [id, here] of [["text", !key], ["long", key]]) {
+    $(id).textContent = plain(details.text);
+    $(id).hidden = !here || !details.text;
+  }
+  rows($("more"), [
+    ["Keygrip", key?.grip],
+    ["Card", key?.serial],
+    ["Terminal", asker.tty || "none"],
+    ["User data", asker.user_data],
+  ]);
+  $("chain").replaceChildren(
+    ...asker.chain.map((process) => {
+      const item = document.createElement("li");
+      item.textContent = plain(`${process.args || process.name} (${process.name}, ${process.pid})`);
+      return item;
+    }),
+  );
+  showForm(details);
+  $("panel").hidden = true;
+  $("question").hidden = false;
+  tick();
+  if (first) $("asks").focus();
+}
+
+function showStamp(stamp, remaining) {
+  shown.stamp = stamp;
+  shown.stamped = performance.now();
+  shown.ends = shown.stamped + remaining * 1000;
+  rows($("sure"), [
+    ["Host", stamp.host],
+    ["User", `${stamp.user} (uid ${stamp.uid})`],
+    ["Also waiting", stamp.followers.join("\n")],
+  ]);
+  $("person").textContent = stamp.person && `for ${plain(stamp.person)}`;
+  INPUT.account.value = plain(stamp.account);
+}
+
+// Only the fields that are asked for are in the document: a password manager would take a hidden one for a second
+// password. They are left alone while they stay the same, so that a manager sees one form and not many.
+const NAMES = ["account", "secret", "repeat", "digits"];
+const kept = (id) => $("rows").content.getElementById(id);
+const [ROW, INPUT, LABEL] = ["-row", "", "-label"].map((part) => Object.fromEntries(NAMES.map((name) => [name, kept(name + part)])));
+const SHOW = kept("show");
+
+function place(names) {
+  const now = Array.from($("inputs").children, (row) => row.id);
+  const next = names.map((name) => ROW[name]);
+  if (now.join() !== next.map((row) => row.id).join()) $("inputs").replaceChildren(...next);
+}
+
+function showForm(details) {
+  const { kind, keeper } = details;
+  const { label, send } = KINDS[kind];
+  const renewed = kind === "new-passphrase";
+  const secret = kind === "passphrase" || kind === "pin" || renewed;
+  place([secret && "account", label && "secret", renewed && "repeat", details.digits && "digits"].filter(Boolean));
+  LABEL.secret.textContent = plain(details.label).replace(/\s*:\s*$/, "") || label || "";
+  INPUT.secret.autocomplete = renewed ? "new-password" : secret ? "current-password" : "off";
+  LABEL.repeat.textContent = plain(details.repeat).replace(/\s*:\s*$/, "") || "The same again";
+  hideSecrets(secret);
+  SHOW.hidden = !secret;
+  $("unlock").textContent = kind === "confirm" ? choice("Yes", details.ok, send) : send;
+  $("deny").textContent = kind === "confirm" ? choice("No", details.notok || details.cancel, "Deny") : "Deny";
+  $("deny").hidden = kind === "notice";
+  const program = secret && keeper === "program";
+  $("keeper").hidden = !program;
+  $("keeper").textContent =
+    program && `A program receives what you type. ${plain(details.asker.command) || "It"} gets it in clear and may keep it.`;
+  $("effect").textContent = effect(details);
+}
+
+// An asker may word a confirmation's buttons, but never what is a yes and what is a no.
+function choice(word, claimed, usual) {
+  return !claimed || /^_?(ok|yes|no|cancel|allow|deny)$/i.test(claimed) ? usual : `${word}: ${plain(claimed)}`;
+}
+
+function effect({ kind, keeper }) {
+  if (kind === "notice") return "OK only says that you have read it.";
+  if (kind === "confirm") return "This yes counts once. Nothing is kept.";
+  if (kind === "new-passphrase") return "From now on this passphrase opens it. Nobody can look it up for you later.";
+  if (keeper === "agent") return `gpg-agent on ${host()} checks the passphrase and keeps it for a while, so that the service can go on.`;
+  if (keeper === "card") return "The card checks it. Each wrong try brings the card closer to locking itself.";
+  if (keeper === "program") return `It is sent to ${host()}, sealed, and handed to that program.`;
+  return `${host()} checks it. Nothing is kept.`;
+}
+
+function hideSecrets(hidden) {
+  INPUT.secret.type = INPUT.repeat.type = hidden ? "password" : "text";
+  SHOW.textContent = hidden ? "Show" : "Hide";
+}
+
+function mistake(field, text) {
+  for (const name of NAMES) INPUT[name].setAttribute("aria-invalid", name === field);
+  $("mistake").textContent = text;
+  if (field) INPUT[field].focus();
+}
+
+// Times. The wall clock is only shown; what counts is performance.now(), corrected by each reply of the broker.
+function span(seconds) {
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 2) return `${seconds} s`;
+  return minutes < 120 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+function tick() {
+  if (!shown.stamp || $("question").hidden) return;
+  const now = performance.now();
+  const left = Math.max(0, Math.floor((shown.ends - now) / 1000));
+  const age = Math.floor(shown.stamp.age + (now - shown.stamped) / 1000);
+  const asked = new Date(shown.details.asked * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  write("left", left ? `${span(left)} left` : "Time is up");
+  write("since", `${asked}, ${age < 60 ? "just now" : `${span(age)} ago`}`);
+  $("left").hidden = false;
+  if (left === 300 || left === 60) say(`${span(left)} left.`);
+}
+
+function write(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
