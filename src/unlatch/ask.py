@@ -204,7 +204,7 @@ class Asker:
                 "coalesce": question.coalesce,
                 "seconds": left,
                 "beside": beside,
-                "after": "" if again else question.after,
+                "after": "" if again or beside else question.after,
                 "rung": again and question.registered,
                 "views": views,
                 "told": question.told,
@@ -232,17 +232,10 @@ class Asker:
             data, events = b"", []
         if not data:
             self.close()
-            self._lost(question)
             return
         self._failures = 0
         for event in events:
             self._handle(question, event)
-
-    def _lost(self, question: Question) -> None:
-        """A broker that ends before it ever took the prompt (a bad installation) must not be started for ever."""
-        self._failures += 1
-        if not question.registered and self._failures >= len(BACKOFF):
-            raise NoBroker([f"{self._places[0].askers}: the broker ends as soon as it is asked"])
 
     def _handle(self, question: Question, event: dict[str, Any]) -> None:
         name, ticket = event.get("event"), event.get("ticket")
@@ -317,11 +310,13 @@ class Asker:
         return question.deadline + GRACE_SECONDS - self._clock()
 
     def _reconnect(self, question: Question) -> None:
-        why: list[str] = []
-        if not self._try_connect(why):
-            self._failures += 1
-            if question.deadline is None:
-                raise NoBroker(why)
+        self._failures += 1
+        why = [f"{self._places[0].askers}: the broker ends as soon as it is asked"]
+        connected = self._try_connect(why)
+        # A broker that never takes the prompt (a bad installation) must not be started for ever.
+        if not question.registered and self._failures >= len(BACKOFF):
+            raise NoBroker(why)
+        if not connected:
             return
         question.after = ""
         first = ""
