@@ -115,19 +115,16 @@ class _Unusable(Exception):
 
 def _read(file: str) -> str:
     try:
-        # O_NONBLOCK: opening a fifo would wait for somebody to write.
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (OSError, ValueError) as error:
+        with open(file, "rb", opener=_open_at_once) as opened:
+            mode = os.fstat(opened.fileno()).st_mode
+            if not stat.S_ISREG(mode):
+                raise _Unusable(Mistake(file, 0, "", "cannot be read: not a regular file"))
+            if mode & stat.S_IWOTH:  # whoever writes it chooses the programs that the broker runs
+                raise _Unusable(Mistake(file, 0, "", 'everybody may write it; run "chmod o-w" on it'))
+            data = opened.read(MAX_FILE + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         why = (error.strerror or "").lower() if isinstance(error, OSError) else "not a path"
         raise _Unusable(Mistake(file, 0, "", f"cannot be read: {why}")) from None
-    with open(descriptor, "rb") as opened:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
-            raise _Unusable(Mistake(file, 0, "", f"cannot be read: it is {what}"))
-        if mode & stat.S_IWOTH:  # whoever writes it chooses the programs that the broker runs
-            raise _Unusable(Mistake(file, 0, "", 'everybody may write it; run "chmod o-w" on it'))
-        data = opened.read(MAX_FILE + 1)
     if len(data) > MAX_FILE:
         raise _Unusable(Mistake(file, 0, "", f"is larger than {MAX_FILE} bytes"))
     try:
@@ -136,6 +133,10 @@ def _read(file: str) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - data.rfind(b"\n", 0, error.start)
         raise _Unusable(Mistake(file, line, "", "is not UTF-8", column=column)) from None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # else opening a fifo would wait for somebody to write
 
 
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\Z")
@@ -196,11 +197,11 @@ def _settings(data: dict[str, Any], path: str, report: _Report) -> Settings:
     plain = {name: value for name, value in data.items() if name not in tables}
     values = _values(plain, TOP, (), report, also=tables)
     for name, schema in TABLES.items():
-        values |= _values(_table(data, (), name, report), schema, (name,), report)
+        values |= _values(_table(data, name, report), schema, (name,), report)
     # 2. Tables that the file names, and rules.
-    notify = _table(data, (), "notify", report)
+    notify = _table(data, "notify", report)
     values["notifiers"] = _notifiers(notify, path, report)
-    values["people"] = _people(_table(data, (), "people", report), notify.keys(), report)
+    values["people"] = _people(_table(data, "people", report), notify.keys(), report)
     values["rules"] = _rules(data.get("rule", []), report)
     # 3. What one key alone does not tell.
     group = values.pop("listen_group", None)
@@ -222,13 +223,15 @@ def _own_url(listen: Tcp | Unix, report: _Report) -> str:
     return Settings().public_url
 
 
-def _table(data: dict[str, Any], parent: toml_lines.Path, name: str, report: _Report, **fatal: bool) -> dict[str, Any]:
+def _is_table(value: object, path: toml_lines.Path, report: _Report, *, fatal: bool = True) -> bool:
+    if not isinstance(value, dict):
+        report.add(path, f"must be a table; accepted: [{'.'.join(map(str, path))}]", fatal=fatal)
+    return isinstance(value, dict)
+
+
+def _table(data: dict[str, Any], name: str, report: _Report) -> dict[str, Any]:
     value = data.get(name, {})
-    if isinstance(value, dict):
-        return value
-    path = (*parent, name)
-    report.add(path, f"must be a table; accepted: [{'.'.join(map(str, path))}]", **fatal)
-    return {}
+    return value if _is_table(value, (name,), report) else {}
 
 
 def _values(
@@ -254,23 +257,17 @@ def _values(
     return values
 
 
-def _missing(
-    table: Mapping[str, Any], names: Iterable[str], path: toml_lines.Path, report: _Report, **fatal: bool
-) -> None:
-    for name in names:
-        if name not in table:
-            report.add(path, f'"{name}" is missing; accepted: {(PERSON | NOTIFIER)[name].accepts}', **fatal)
-
-
 def _people(people: dict[str, Any], notifiers: Iterable[str], report: _Report) -> tuple[Person, ...]:
     found = []
-    for name in people:
+    for name, table in people.items():
         path = ("people", name)
-        table = _table(people, ("people",), name, report)
+        if not _is_table(table, path, report):
+            continue
         values = _values(table, PERSON, path, report)
         if not _nameable(name):
-            report.add(path, "a name has 1 to 64 printable characters")
-        _missing(table, PERSON, path, report)
+            report.add(path, _NAME)
+        for missing in sorted(PERSON.keys() - table.keys()):
+            report.add(path, f'"{missing}" is missing; accepted: {PERSON[missing].accepts}')
         for notifier in values.get("notify", ()):
             if notifier not in notifiers:
                 known = ", ".join(notifiers) or "none, as there is no [notify.NAME] table"
@@ -283,21 +280,21 @@ def _people(people: dict[str, Any], notifiers: Iterable[str], report: _Report) -
 def _notifiers(notify: dict[str, Any], path: str, report: _Report) -> tuple[NotifierSettings, ...]:
     """The notifiers without a mistake: a bad one disables itself and nothing else."""
     found = []
-    for name in notify:
+    for name, table in notify.items():
         before = len(report.mistakes)
-        settings = _notifier(name, notify, path, report)
-        if len(report.mistakes) == before:
-            found.append(settings)
+        if _is_table(table, ("notify", name), report, fatal=False):
+            settings = _notifier(name, table, path, report)
+            if len(report.mistakes) == before:
+                found.append(settings)
     return tuple(found)
 
 
-def _notifier(name: str, notify: dict[str, Any], search: str, report: _Report) -> NotifierSettings:
+def _notifier(name: str, table: dict[str, Any], search: str, report: _Report) -> NotifierSettings:
     path = ("notify", name)
-    table = _table(notify, ("notify",), name, report, fatal=False)
     options = _values(table, NOTIFIER, path, report, fatal=False)
     kinds = [kind for kind in NOTIFIER_KINDS if kind in table]
     if not _nameable(name):
-        report.add(path, "a name has 1 to 64 printable characters", fatal=False)
+        report.add(path, _NAME, fatal=False)
     if len(kinds) != 1:
         report.add(path, f"must have exactly one of: {', '.join(NOTIFIER_KINDS)}", fatal=False)
     if "command" in options:
@@ -333,6 +330,9 @@ def _rules(rules: Any, report: _Report) -> Any:
     for mistake in mistakes:
         report.add(("rule", *mistake[:-1]), mistake[-1], fatal=False)
     return None if mistakes else tuple(found)
+
+
+_NAME = "not accepted as a name; accepted: 1 to 64 printable characters"
 
 
 def _nameable(name: str) -> bool:
