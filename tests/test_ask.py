@@ -123,7 +123,7 @@ def test_a_spoiled_answer_is_reported_and_the_wait_goes_on(asker, broker):
 
 def test_an_answer_for_another_question_is_spoiled(asker, broker):
     """An answer that was made for other details, with the right link, does not open."""
-    question, message, link = put(asker, broker)
+    question, _, link = put(asker, broker)
     other = base64url.encode(seal.seal_answer(link, seal.pad(b'{"kind":"other"}'), secret(b"x")))
     broker.send(event="answer", ticket=link.ticket_text, sealed=other)
     broker.send(event="ended", ticket=link.ticket_text, outcome="expired")
@@ -213,7 +213,7 @@ def test_open_tickets_are_registered_again_when_the_broker_comes_back(asker, bro
 
 
 def test_an_answered_ticket_is_never_registered_again(asker, broker):
-    """When the broker dies between answer and verdict, the answer counts and the verdict is lost; nothing else happens."""
+    """When the broker dies between answer and verdict, the answer counts and the verdict is lost."""
     question, message, link = put(asker, broker)
     broker.send(event="answer", ticket=link.ticket_text, sealed=sealed_answer(message, secret(b"x")))
     assert asker.wait(question).answer == "secret"
