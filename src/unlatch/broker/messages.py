@@ -39,7 +39,7 @@ class Line(msgspec.Struct, tag_field="op", tag=str.lower, forbid_unknown_fields=
         return f"{type(self).__name__}(redacted)"
 
 
-class Register(Line):
+class Register(Line, frozen=True):
     """Put a prompt to people. Nobody keeps ``owner``: it is there to prove that the ticket is this asker's."""
 
     owner: Annotated[str, Meta(max_length=43)]
@@ -54,19 +54,19 @@ class Register(Line):
     told: Annotated[tuple[Short, ...], Meta(max_length=64)] = ()
 
 
-class Taken(Line):
+class Taken(Line, frozen=True):
     """The answer was opened."""
 
     ticket: Ticket
 
 
-class Spoiled(Line):
+class Spoiled(Line, frozen=True):
     """The answer could not be opened."""
 
     ticket: Ticket
 
 
-class Verdict(Line):
+class Verdict(Line, frozen=True):
     """What became of the answer."""
 
     ticket: Ticket
@@ -74,22 +74,22 @@ class Verdict(Line):
     sealed: Sealed = ""
 
 
-class Withdraw(Line):
+class Withdraw(Line, frozen=True):
     """No answer is needed any more."""
 
     ticket: Ticket
     why: Short = ""
 
 
-class Status(Line):
+class Status(Line, frozen=True):
     """How is the broker, what is open?"""
 
 
-class List(Line):
+class List(Line, frozen=True):
     """Which links may this uid answer?"""
 
 
-class Page(Line):
+class Page(Line, frozen=True):
     """A page's request without HTTP; ``body`` goes to :func:`decode_body`."""
 
     ticket: Ticket
@@ -173,8 +173,8 @@ class _Opening(msgspec.Struct):
     v: int
 
 
-_ASKER = msgspec.json.Decoder(AskerLine)
-_ADMIN = msgspec.json.Decoder(AdminLine)
+_ASKER: msgspec.json.Decoder[AskerLine] = msgspec.json.Decoder(AskerLine)
+_ADMIN: msgspec.json.Decoder[AdminLine] = msgspec.json.Decoder(AdminLine)
 _OPENING = msgspec.json.Decoder(_Opening)
 _BODIES: dict[str, msgspec.json.Decoder[Any]] = {
     "hello": msgspec.json.Decoder(_HelloBody),

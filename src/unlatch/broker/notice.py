@@ -1,6 +1,8 @@
-"""What a message to a person says about a prompt: docs/protocol.md section 6 without the wall clock."""
+"""What a message to a person says about a prompt: docs/protocol.md section 6 without the wall clock. Pure."""
 
 from typing import NamedTuple
+
+from unlatch.prompt import AskerInfo
 
 
 class Notice(NamedTuple):
@@ -23,3 +25,14 @@ class Notice(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Notice({self.id}, redacted)"
+
+
+def unit_of(asker: AskerInfo) -> str:
+    """The systemd unit that asks: the system's before the user's own."""
+    return asker.system_unit or asker.user_unit
+
+
+def who_asks(asker: AskerInfo) -> str:
+    """One short line that tells one asker from another, as the host reports it."""
+    named = [text for text in (asker.command, unit_of(asker)) if text]
+    return ", ".join(named)[:120] or "unknown program"

@@ -1,58 +1,155 @@
 """The pending table: every prompt that waits for a person, and everything that may happen to it. Pure.
 
 ``now`` is CLOCK_BOOTTIME in seconds. Each method first does what has become due, so a link is dead at its time even if
-``tick`` comes late. Asker's methods return actions; page's methods return a reply and actions, to be performed first.
+``tick`` comes late. Askers' methods return actions; pages' methods return a reply and actions, to be performed first.
+
+The rules that hold here:
+- Only the connection that registered a ticket may do anything to it. What a page may do depends on proof alone.
+- An answer is handed over once, to that connection, and is not kept.
+- Each prompt ends exactly once: with a verdict from its asker, or with ``ended`` to it.
 """
 
 from collections.abc import Hashable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-from unlatch.broker.actions import Actions, Later, Peer, Reply, Visitor
+from unlatch import base64url, seal
+from unlatch.broker.actions import Actions, Audit, Later, Peer, Reply, Tell, Visitor
+from unlatch.broker.bell import Bell
 from unlatch.broker.messages import Register
-from unlatch.broker.policy import Policy
-from unlatch.seal import RandomBytes
+from unlatch.broker.notice import unit_of, who_asks
+from unlatch.broker.pages import WORDS, Pages
+from unlatch.broker.policy import Audience, Policy
+from unlatch.broker.records import (
+    DELIVERED,
+    MOST_LINKS,
+    Follower,
+    OpenLink,
+    OpenPage,
+    OpenPrompt,
+    State,
+    Waiting,
+    prompt_id,
+)
+from unlatch.broker.table import Table
+from unlatch.errors import Malformed, Refused, SealBroken
+from unlatch.prompt import Prompt, details_from_json
+
+MOST_SPOILED = 5  # answers that did not open, before the prompt ends
+UNSEEN_SECONDS = 30  # a page that goes on by itself has viewed the next link by then
 
 
 class Pending:
     """All open prompts of one broker."""
 
-    def __init__(self, policy: Policy, random: RandomBytes) -> None: ...
+    def __init__(self, policy: Policy, random: seal.RandomBytes) -> None:
+        self._policy = policy
+        self._table = Table()
+        self._bell = Bell(policy)
+        self._pages = Pages(policy, self._table, self._bell, random)
 
     # The asker's side. ``conn`` is any hashable that names a connection.
 
     def register(self, now: float, peer: Peer, message: Register) -> Actions:
         """Open a prompt, follow one, put another link beside one, or go on after one. Or tell why not."""
+        actions = self.tick(now)
+        ticket = ""
+        try:
+            owner = base64url.decode(message.owner, "owner", seal.TOKEN_SIZE)
+            ticket = base64url.encode(seal.ticket_of(owner))
+            return actions + self._register(now, peer, _read(owner, message), message)
+        except Malformed:
+            return actions + _refuse(peer, ticket, Refused("line", "the owner token cannot be read"))
+        except Refused as refused:
+            return actions + _refuse(peer, ticket, refused)
 
     def taken(self, now: float, conn: Hashable, ticket: str) -> Actions:
         """The asker has opened the answer."""
+        actions = self.tick(now)
+        prompt = self._answered(conn, ticket)
+        if prompt is None or not prompt.move(now, "taken"):
+            return [*actions, _not_yours(conn, ticket)]
+        self._table.reschedule(prompt)
+        return actions + self._pages.changed(now, prompt)
 
     def spoiled(self, now: float, conn: Hashable, ticket: str) -> Actions:
         """The asker could not open the answer: the link is open again. The fifth time ends the prompt."""
+        actions = self.tick(now)
+        prompt = self._answered(conn, ticket)
+        if prompt is None or not prompt.move(now, "spoiled"):
+            return [*actions, _not_yours(conn, ticket)]
+        assert prompt.answered_by is not None
+        prompt.answered_by.spoiled = True
+        prompt.answered_by = None
+        prompt.spoils += 1
+        actions.append(_record("spoiled", prompt))
+        if prompt.spoils == MOST_SPOILED:
+            return actions + self._end(now, prompt, "withdrawn", why="no answer could be opened")
+        self._table.reschedule(prompt)
+        # Its time may have passed while the asker tried.
+        return actions + self._pages.changed(now, prompt) + self.tick(now)
 
     def verdict(self, now: float, conn: Hashable, ticket: str, outcome: str, sealed: str) -> Actions:
         """What became of the answer. The sealed text is kept for the page that answered, 30 s at most."""
+        actions = self.tick(now)
+        prompt = self._answered(conn, ticket)
+        if prompt is None or not prompt.move(now, "verdict"):
+            return [*actions, _not_yours(conn, ticket)]
+        prompt.outcome, prompt.verdict = outcome, sealed
+        self._table.stop_counting(prompt)
+        self._table.reschedule(prompt)
+        page = prompt.answered_by
+        if sealed and page is not None and not page.trusted:
+            self._table.owed.add(prompt)
+        actions.append(_record("outcome", prompt, outcome=outcome))
+        for link in prompt.links:
+            if not (sealed and page is not None and link is page.link):
+                actions += self._pages.close(now, link, WORDS[outcome])
+        actions += self._pages.changed(now, prompt)
+        if outcome in ("wrong", "next"):  # message and followers wait for the prompt that goes on
+            return actions
+        return actions + self._settle(now, prompt)
 
     def withdraw(self, now: float, conn: Hashable, ticket: str, why: str) -> Actions:
-        """The asker needs no answer any more."""
+        """The asker needs no answer any more. What is not its own, or not open, stays as it is."""
+        actions = self.tick(now)
+        link, follower = self._table.links.get(ticket), self._table.followers.get(ticket)
+        thing = link.prompt if link is not None else follower
+        if thing is None or thing.conn != conn:
+            return actions
+        return actions + self._abandon(now, thing, why)
 
     def gone(self, now: float, conn: Hashable) -> Actions:
         """The connection closed: its prompts are withdrawn. Verdicts stay."""
+        actions = self.tick(now)
+        for thing in self._table.of_conn(conn):
+            actions += self._abandon(now, thing, "the asker is gone")
+        self._table.leave(conn)
+        return [action for action in actions if not (isinstance(action, Tell) and action.conn == conn)]
 
     # The page's side, over HTTP or over the admin socket.
 
     def knows(self, ticket: str) -> bool:
         """Whether ``GET ticket`` gives the page: the ticket is open, or dead for less than an hour."""
+        return ticket in self._table.links or self._table.tombstones.find(ticket) is not None
 
     def hello(self, now: float, ticket: str) -> tuple[Reply, Actions]:
         """The nonce to prove the link with."""
+        actions = self.tick(now)
+        return self._pages.hello(ticket), actions
 
     def view(self, now: float, ticket: str, page: str, proof: bytes, visitor: Visitor) -> tuple[Reply, Actions]:
         """Show the question to a page that proved the link."""
+        actions = self.tick(now)
+        reply, more = self._pages.view(now, ticket, page, proof, visitor)
+        return reply, actions + more
 
     def answer(
         self, now: float, ticket: str, page: str, proof: bytes, sealed: str, visitor: Visitor
     ) -> tuple[Reply, Actions]:
         """Hand a page's sealed answer to the asker."""
+        actions = self.tick(now)
+        reply, more = self._pages.answer(now, ticket, page, proof, sealed, visitor)
+        return reply, actions + more
 
     def wait(
         self, now: float, ticket: str, page: str, proof: bytes, seen: int, visitor: Visitor
@@ -61,31 +158,386 @@ class Pending:
 
         Perform the actions first: a Wake among them ends the older wait of the same page.
         """
+        actions = self.tick(now)
+        reply, more = self._pages.wait(now, ticket, page, proof, seen, visitor)
+        return reply, actions + more
 
     def left(self, now: float, ticket: str, page: str) -> Actions:
         """The waiting request of this page went away unanswered (its connection closed)."""
+        actions = self.tick(now)
+        self._pages.left(ticket, page)
+        return actions
 
     # The shell's side.
 
     def reported(self, now: float, prompt_id: str, notifier: str, delivered: bool, why: str) -> Actions:
-        """A notifier's result for the last Ring (or Remind) of this prompt; ``why`` is its one-line excuse."""
+        """A notifier's result for the last Ring of this prompt; ``why`` is its one-line excuse."""
+        actions = self.tick(now)
+        prompt = self._table.named.get(prompt_id)
+        what = DELIVERED if delivered else f"failed: {why}"
+        if prompt is None or prompt.delivery.get(notifier) in (None, DELIVERED, what):
+            return actions
+        prompt.delivery[notifier] = what
+        actions.append(_record("delivery", prompt, notifier=notifier, delivered=delivered, why=why))
+        if delivered and prompt.state is not State.JUDGED:
+            ticket = prompt.links[-1].ticket
+            actions.append(Tell(prompt.conn, {"event": "delivered", "ticket": ticket, "notifier": notifier}))
+        return actions
 
     def tick(self, now: float) -> Actions:
         """Do what is due by now."""
+        self._table.tombstones.forget(now)
+        actions: Actions = []
+        for thing in self._table.deadlines.due(now):
+            if isinstance(thing, OpenPage):
+                actions += self._pages.waited(now, thing)
+            elif isinstance(thing, Follower):
+                actions += self._leave(now, thing, "expired")
+            elif thing.state is State.JUDGED:
+                actions += self._put_away(now, thing)
+            elif thing.state is not State.OPEN or now >= thing.expires:
+                actions += self._end(now, thing, "expired")
+            else:
+                actions += self._call(now, thing)
+        return actions
 
     def next_deadline(self) -> float | None:
         """When ``tick`` should be called next; None: nothing is waited for."""
+        return self._table.deadlines.next()
 
-    def prompts(self, uid: int) -> Iterator[dict[str, Any]]:
+    def prompts(self, now: float, uid: int) -> Iterator[dict[str, Any]]:
         """Rows of ``status`` for this uid's prompts (uid 0: all); no links in them. Made one by one, for pauses."""
+        for prompt in self._visible(uid):
+            question = prompt.links[-1].question()
+            yield {
+                "id": prompt.id,
+                "uid": prompt.uid,
+                "user": prompt.user,
+                "state": prompt.state.value,
+                "kind": question.kind,
+                "title": question.title,
+                "key": _key_id(question),
+                "command": question.asker.command,
+                "unit": unit_of(question.asker),
+                "person": prompt.person,
+                "age": int(now - prompt.since),
+                "remaining": max(0, int(prompt.expires - now)),
+                "links": len(prompt.links),
+                "views": sum(link.views() for link in prompt.links),
+                "delivery": dict(prompt.delivery),
+                "followers": [follower.who for follower in prompt.followers],
+            }
 
-    def links(self, uid: int) -> Iterator[dict[str, Any]]:
+    def links(self, now: float, uid: int) -> Iterator[dict[str, Any]]:
         """Rows of ``list`` for this uid's open prompts (uid 0: all), with ticket and fragment."""
+        for prompt in self._visible(uid):
+            link, question = prompt.links[-1], prompt.links[-1].question()
+            if prompt.state is State.OPEN:
+                yield {
+                    "ticket": link.ticket,
+                    "fragment": base64url.encode(link.fragment),
+                    "title": question.title,
+                    "account": prompt.account,
+                    "kind": question.kind,
+                    "command": question.asker.command,
+                    "words": question.words,
+                    "age": int(now - prompt.since),
+                    "remaining": max(0, int(prompt.expires - now)),
+                }
 
     @property
     def open_prompts(self) -> int:
-        """How many prompts are open, followers included: a broker with none may exit when ``wants_listening`` is False."""
+        """How many prompts are open, followers included."""
+        return self._table.open_total
 
     @property
     def wants_listening(self) -> bool:
         """Whether a page may have something to fetch: a prompt is open, or a verdict waits for its page."""
+        return bool(self._table.open_total or self._table.owed)
+
+    # How a prompt begins
+
+    def _register(self, now: float, peer: Peer, new: "_New", message: Register) -> Actions:
+        self._policy.admit(peer.uid, peer.user)
+        if self._table.known(new.ticket):
+            # Also when it is dead: whoever registers an answered ticket again would have it answered twice.
+            raise Refused("ticket", "this ticket was registered before")
+        audience = self._policy.audience(peer.uid, peer.user, new.question)
+        beside, after = self._own(peer.conn, message.beside), self._own(peer.conn, message.after)
+        if message.beside:
+            return self._put_beside(now, beside, new, audience, message)
+        if after is not None:
+            return self._go_on(now, peer, after, new, audience, message)
+        if self._table.open_of(peer.uid) >= self._policy.quota_open:
+            raise Refused("quota", "this user has too many open prompts")
+        leader = self._table.leaders.get((peer.uid, message.coalesce))
+        # A link that was already sent goes on working, even if somebody else leads since the broker died.
+        if leader is not None and leader.conn != peer.conn and not message.rung:
+            return self._follow(now, peer, leader, new, message)
+        return self._lead(now, peer, new, audience, message)
+
+    def _lead(self, now: float, peer: Peer, new: "_New", audience: Audience, message: Register) -> Actions:
+        """The first, or only, asker of its key: ring, or edit the message of a moment ago."""
+        earlier = "" if message.rung else self._bell.earlier(now, peer.uid, message.coalesce)
+        untold = _untold(audience, message)
+        if untold:
+            self._bell.charge(now, peer.uid, quiet=bool(earlier))
+        prompt = self._prompt(now, peer, new, audience, message)
+        if earlier:
+            prompt.id = earlier
+        # An asker's word about who was told holds only for those who may be told.
+        prompt.delivery = {name: DELIVERED for name in audience.notifiers if name not in untold}
+        link = self._open(prompt, new, message)
+        actions = self._registered(now, link, new, "again" if message.rung else "quiet" if earlier else "new")
+        actions += self._bell.ring(now, link, untold, quiet=bool(earlier))
+        self._table.reschedule(prompt)
+        return actions
+
+    def _go_on(
+        self, now: float, peer: Peer, after: OpenPrompt, new: "_New", audience: Audience, message: Register
+    ) -> Actions:
+        """The page that answered goes on here by itself: take over message and followers, and ring only if it fails."""
+        if after.settled or after.state not in (State.TAKEN, State.JUDGED):
+            raise Refused("ticket", "nothing goes on after this ticket")
+        prompt = self._prompt(now, peer, new, audience, message)
+        prompt.id, prompt.coalesce = after.id, after.coalesce
+        prompt.delivery, after.delivery = after.delivery, {}
+        prompt.followers, after.followers = after.followers, {}
+        prompt.follower_count = after.follower_count
+        for follower in prompt.followers:
+            follower.leader = prompt
+        after.settled = True
+        self._table.stop_leading(after)
+        if audience.notifiers:
+            prompt.ring_at = now + UNSEEN_SECONDS
+        return self._registered(now, self._open(prompt, new, message), new, "after")
+
+    def _put_beside(
+        self, now: float, prompt: OpenPrompt | None, new: "_New", audience: Audience, message: Register
+    ) -> Actions:
+        """Another link to the same prompt, because the last one has no views left."""
+        if prompt is None or prompt.state not in (State.OPEN, State.ANSWERING) or len(prompt.links) >= MOST_LINKS:
+            raise Refused("ticket", "no further link can stand beside this ticket")
+        untold = _untold(audience, message)
+        if untold:
+            self._bell.charge(now, prompt.uid, quiet=False)
+        link = self._add_link(prompt, new, message)
+        actions = self._registered(now, link, new, "beside")
+        actions += self._bell.ring_fresh(now, link, untold)
+        self._table.reschedule(prompt)
+        return actions
+
+    def _follow(self, now: float, peer: Peer, leader: OpenPrompt, new: "_New", message: Register) -> Actions:
+        """Somebody of the same user asks for the same key already: wait for what becomes of that."""
+        leader.follower_count += 1
+        follower = Follower(
+            ticket=new.ticket,
+            id=new.id,
+            conn=peer.conn,
+            uid=peer.uid,
+            user=peer.user,
+            who=who_asks(new.question.asker),
+            since=now,
+            expires=now + self._seconds(message),
+            leader=leader,
+            number=leader.follower_count,
+        )
+        self._table.add(follower)
+        told = Tell(peer.conn, {"event": "following", "ticket": new.ticket})
+        return [told, _record("prompt", follower, how="follows", leader=leader.id), *self._pages.changed(now, leader)]
+
+    def _prompt(self, now: float, peer: Peer, new: "_New", audience: Audience, message: Register) -> OpenPrompt:
+        return OpenPrompt(
+            id=new.id,
+            conn=peer.conn,
+            uid=peer.uid,
+            user=peer.user,
+            account=" ".join(text for text in (f"{peer.user}@{self._policy.host}", _key_id(new.question)) if text),
+            person=audience.person,
+            notifiers=audience.notifiers,
+            coalesce=message.coalesce,
+            since=now,
+            expires=now + self._seconds(message),
+        )
+
+    def _open(self, prompt: OpenPrompt, new: "_New", message: Register) -> OpenLink:
+        self._table.add(prompt)
+        return self._add_link(prompt, new, message)
+
+    def _add_link(self, prompt: OpenPrompt, new: "_New", message: Register) -> OpenLink:
+        link = OpenLink(new.ticket, new.fragment, new.details, prompt)
+        link.pages = {page: OpenPage(page, link) for page in message.views}
+        self._table.add_link(link)
+        return link
+
+    def _registered(self, now: float, link: OpenLink, new: "_New", how: str) -> Actions:
+        prompt, asker = link.prompt, new.question.asker
+        remaining = int(prompt.expires - now)
+        record = _record(
+            "prompt",
+            prompt,
+            how=how,
+            kind=new.question.kind,
+            key=_key_id(new.question),
+            command=asker.command,
+            unit=unit_of(asker),
+            person=prompt.person,
+            notifiers=prompt.notifiers,
+        )
+        return [Tell(prompt.conn, {"event": "registered", "ticket": link.ticket, "remaining": remaining}), record]
+
+    def _seconds(self, message: Register) -> int:
+        return min(message.seconds or self._policy.link_seconds, self._policy.link_seconds)
+
+    # How it ends
+
+    def _end(self, now: float, prompt: OpenPrompt, outcome: str, why: str = "") -> Actions:
+        """Nobody will answer any more: ``outcome`` is "expired" or "withdrawn"."""
+        taken = prompt.state is State.TAKEN
+        prompt.move(now, "end")
+        prompt.outcome = outcome
+        self._table.stop_counting(prompt)
+        actions: Actions = [_record("outcome", prompt, outcome=outcome, why=why)]
+        for link in prompt.links:
+            actions.append(Tell(prompt.conn, {"event": "ended", "ticket": link.ticket, "outcome": outcome}))
+            actions += self._pages.close(now, link, "used" if taken and outcome == "expired" else outcome)
+        self._table.forget(prompt)
+        return actions + self._settle(now, prompt)
+
+    def _abandon(self, now: float, thing: Waiting, why: str) -> Actions:
+        """The asker wants no answer any more."""
+        if isinstance(thing, Follower):
+            return self._leave(now, thing, "withdrawn")
+        if thing.state is State.JUDGED:
+            return self._settle(now, thing)
+        return self._end(now, thing, "withdrawn", why)
+
+    def _put_away(self, now: float, prompt: OpenPrompt) -> Actions:
+        """The verdict was kept long enough, and no prompt went on after a wrong answer."""
+        self._table.forget(prompt)
+        open_links = [link for link in prompt.links if link.ticket in self._table.links]
+        closing = [action for link in open_links for action in self._pages.close(now, link, WORDS[prompt.outcome])]
+        return closing + self._settle(now, prompt)
+
+    def _settle(self, now: float, prompt: OpenPrompt) -> Actions:
+        """Message and followers hear how it ended, unless another prompt took them over."""
+        if prompt.settled:
+            return []
+        prompt.settled = True
+        self._table.stop_leading(prompt)
+        actions = self._bell.end(now, prompt, prompt.outcome)
+        if prompt.outcome == "accepted":
+            self._bell.forget(prompt)
+        for follower in tuple(prompt.followers):
+            # Whoever said no had these before his eyes; who came later asks for himself.
+            denied = prompt.outcome == "denied" and follower.number <= prompt.listed
+            event = {"event": "ended" if denied else "released", "ticket": follower.ticket, "outcome": prompt.outcome}
+            self._table.forget(follower)
+            actions += [
+                Tell(follower.conn, event),
+                _record("outcome", follower, outcome="denied" if denied else "released"),
+            ]
+        return actions
+
+    def _leave(self, now: float, follower: Follower, outcome: str) -> Actions:
+        """A follower waits no more."""
+        self._table.forget(follower)
+        told = Tell(follower.conn, {"event": "ended", "ticket": follower.ticket, "outcome": outcome})
+        return [told, _record("outcome", follower, outcome=outcome), *self._pages.changed(now, follower.leader)]
+
+    def _call(self, now: float, prompt: OpenPrompt) -> Actions:
+        """Nobody has answered yet: ring for a link that no page went on to, or remind."""
+        if prompt.ring_at is not None and now >= prompt.ring_at:
+            prompt.ring_at = None
+            actions = self._bell.ring_again(now, prompt)
+        else:
+            prompt.remind_at = None
+            actions = self._bell.remind(now, prompt)
+        self._table.reschedule(prompt)
+        return actions
+
+    # Whose is it?
+
+    def _own(self, conn: Hashable, ticket: str) -> OpenPrompt | None:
+        """The connection's own prompt with this ticket, if that is still known.
+
+        Raises:
+            Refused: it is somebody else's.
+        """
+        link = self._table.links.get(ticket)
+        if link is not None and link.prompt.conn != conn:
+            raise Refused("ticket", "this ticket is not one of this connection")
+        return None if link is None else link.prompt
+
+    def _answered(self, conn: Hashable, ticket: str) -> OpenPrompt | None:
+        """The connection's own prompt, if this is the ticket that was answered."""
+        link = self._table.links.get(ticket)
+        if link is None or link.prompt.conn != conn:
+            return None
+        page = link.prompt.answered_by
+        return link.prompt if page is not None and page.link is link else None
+
+    def _visible(self, uid: int) -> Iterator[OpenPrompt]:
+        for prompt in [link.prompt for link in self._table.links.values() if link is link.prompt.links[-1]]:
+            if prompt.state in (State.OPEN, State.ANSWERING, State.TAKEN) and uid in (0, prompt.uid):
+                yield prompt
+
+
+class _New(NamedTuple):
+    """A registration, read and found sound. ``fragment`` and ``details`` are bytes."""
+
+    ticket: str
+    id: str
+    fragment: bytes
+    details: bytes
+    question: Prompt
+
+    def __repr__(self) -> str:
+        return "_New(redacted)"
+
+
+def _read(owner: bytes, message: Register) -> _New:
+    """Check what an asker says about its prompt.
+
+    Raises:
+        Refused: with the field's name as its code.
+    """
+    ticket = seal.ticket_of(owner)
+    try:
+        ticket_text = base64url.encode(ticket)
+        link = seal.parse_link(ticket_text, message.fragment)
+        details = base64url.decode(message.details, "details")
+        question = details_from_json(seal.open_details(link, details))
+    except Malformed as error:
+        why = "fragment" if error.what == "fragment" else "details"
+        raise Refused(why, f"the {why} cannot be read") from None
+    except SealBroken:
+        raise Refused("details", "the details do not open with the fragment") from None
+    return _New(ticket_text, prompt_id(ticket), link.public_key + link.secret, details, question)
+
+
+def _untold(audience: Audience, message: Register) -> tuple[str, ...]:
+    return tuple(name for name in audience.notifiers if name not in message.told)
+
+
+def _refuse(peer: Peer, ticket: str, refused: Refused) -> Actions:
+    record = {"event": "refusal", "uid": peer.uid, "user": peer.user, "why": refused.why}
+    return [
+        Tell(peer.conn, {"event": "refused", "ticket": ticket, "why": refused.why, "text": refused.text}),
+        Audit(record),
+    ]
+
+
+def _not_yours(conn: Hashable, ticket: str) -> Tell:
+    text = "this connection has no answer to this ticket"
+    return Tell(conn, {"event": "refused", "ticket": ticket, "why": "ticket", "text": text})
+
+
+def _record(event: str, thing: Waiting, **more: object) -> Audit:
+    return Audit({"event": event, "id": thing.id, "uid": thing.uid, "user": thing.user, **more})
+
+
+def _key_id(question: Prompt) -> str:
+    """What tells one key from another, short enough for an account's name in a password manager."""
+    key = question.key
+    return "" if key is None else key.id[-16:] or key.name or key.serial or key.grip[:16]

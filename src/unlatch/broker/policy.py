@@ -1,6 +1,15 @@
-"""Who may ask, who is rung for whom, and how much: the broker's own rules, as the table needs them. Pure."""
+"""Who may ask, and who is rung for whom: the broker's own rules, as the pending table needs them. Pure.
+
+These rules bind; an asker's own rules do not, because the same uid can always ask by itself.
+"""
 
 from typing import NamedTuple
+
+from unlatch.errors import Refused
+from unlatch.prompt import Prompt
+
+YES_KINDS = ("confirm", "enrolment")  # prompts whose answer is a yes, so a link alone would be enough to give it
+NOBODY = 2**32 - 1  # (uid_t) -1
 
 
 class Person(NamedTuple):
@@ -16,6 +25,13 @@ class Notifier(NamedTuple):
 
     name: str
     end_to_end: bool
+
+
+class Audience(NamedTuple):
+    """Who is rung for one prompt: the people's names in one text, and the notifiers that reach them."""
+
+    person: str
+    notifiers: tuple[str, ...]
 
 
 class Policy(NamedTuple):
@@ -38,3 +54,38 @@ class Policy(NamedTuple):
     notifiers: tuple[Notifier, ...] = ()
     loopback: bool = True
     overflow_uid: int = 65534
+
+    def admit(self, uid: int, user: str) -> None:
+        """Let this user ask at all.
+
+        Raises:
+            Refused: "uid" if the kernel could not say who it is, "user" if ``allow_users`` does not name it.
+        """
+        # user_namespaces(7): a uid without a mapping here shows as the overflow uid, so many users would share it.
+        if uid == self.overflow_uid or not 0 <= uid < NOBODY:
+            raise Refused("uid", "the asker's user has no identity on this host")
+        if self.allow_users and not _names(self.allow_users, uid, user):
+            raise Refused("user", "this user may not ask: allow_users does not name it")
+
+    def audience(self, uid: int, user: str, prompt: Prompt) -> Audience:
+        """Who is rung for this user's prompt.
+
+        Raises:
+            Refused: "people" if nobody is named for this user, "end-to-end" if no notifier may carry the link.
+        """
+        people = [person for person in self.people if _names(person.users, uid, user)]
+        if not people and not self.loopback:
+            raise Refused("people", "no person is named for this user")
+        wanted = {name for person in people for name in person.notify}
+        reach = [notifier for notifier in self.notifiers if self.loopback or notifier.name in wanted]
+        if prompt.kind in YES_KINDS and not prompt.digits and not self.confirm_by_link:
+            safe = [notifier for notifier in reach if notifier.end_to_end]
+            if people and not safe:
+                raise Refused("end-to-end", "no end-to-end notifier may carry the link to a yes")
+            reach = safe
+        names = ", ".join(person.name for person in people)
+        return Audience(names, tuple(notifier.name for notifier in reach))
+
+
+def _names(users: tuple[str, ...], uid: int, user: str) -> bool:
+    return any(name in ("*", user, str(uid)) for name in users)

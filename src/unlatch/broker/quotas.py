@@ -1,0 +1,43 @@
+"""How often one uid may ring: so many times an hour, and ten times as often without a sound. Pure.
+
+A bucket per uid holds the rings of an hour and fills evenly: a whole hour at once is possible, and after that one ring
+each ``3600 / rings`` seconds. A job that asks again each minute edits its message, and a new question still rings.
+"""
+
+from unlatch.errors import Refused
+
+_HOUR = 3600.0
+_LOUD = 1.0
+_QUIET = 0.1
+_CROWD = 1024  # buckets; beyond that, full ones are forgotten: a full bucket is what a newcomer gets
+
+
+class RingQuota:
+    """Counts rings for each uid."""
+
+    def __init__(self, rings: int) -> None:
+        self._rings = rings
+        self._left: dict[int, tuple[float, float]] = {}  # uid: rings left, and when that was so
+
+    def allows(self, now: float, uid: int, *, quiet: bool) -> bool:
+        """Count one ring, unless there is none left."""
+        left = self._left_now(now, uid) - (_QUIET if quiet else _LOUD)
+        if left < -1e-6:  # ten tenths are not quite one
+            return False
+        if len(self._left) >= _CROWD:
+            self._left = {uid: self._left[uid] for uid in self._left if self._left_now(now, uid) < self._rings}
+        self._left[uid] = (left, now)
+        return True
+
+    def charge(self, now: float, uid: int, *, quiet: bool) -> None:
+        """Count one ring.
+
+        Raises:
+            Refused: "quota"
+        """
+        if not self.allows(now, uid, quiet=quiet):
+            raise Refused("quota", "this user has rung too often in the last hour")
+
+    def _left_now(self, now: float, uid: int) -> float:
+        left, then = self._left.get(uid, (self._rings, now))
+        return min(self._rings, left + (now - then) * self._rings / _HOUR)
