@@ -80,6 +80,8 @@ class Tab:
     def __init__(self, context: BrowserContext, link: str) -> None:
         self.page: Page = context.new_page()
         self.complaints: list[str] = []  # of the browser: a script that failed, a policy that was broken
+        self.posted: list[str] = []  # where it sent anything
+        self.page.on("request", lambda request: self.posted.append(request.url) if request.method == "POST" else None)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.goto(link)

@@ -1,9 +1,15 @@
 """What all tests share: an isolated house for each test, and an order that starts the long waits first."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from house import House
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext
+    from proxy import Caddy
+    from strongbox import Strongbox
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -20,3 +26,61 @@ def house() -> Iterator[House]:
     house = House()
     yield house
     house.clear()
+
+
+# What only some tests need is imported when the first of them runs.
+
+
+@pytest.fixture(scope="session")
+def strongbox() -> "Iterator[Strongbox]":
+    """A real GnuPG key with its passphrase, and a file that only it opens."""
+    from strongbox import Strongbox
+
+    strongbox = Strongbox()
+    yield strongbox
+    strongbox.close()
+
+
+@pytest.fixture(scope="session")
+def caddy() -> "Iterator[Caddy]":
+    """A real https proxy with its own certificate authority, for any number of brokers."""
+    from proxy import Caddy
+
+    caddy = Caddy()
+    yield caddy
+    caddy.close()
+
+
+# Not for the whole session: Playwright keeps an event loop in this thread, in which nobody else could run one.
+@pytest.fixture(scope="module")
+def chromium(caddy: "Caddy") -> "Iterator[Browser]":
+    """A real browser that trusts this proxy."""
+    from browser import Chromium
+
+    chromium = Chromium(caddy.authority)
+    yield chromium.headless()
+    chromium.close()
+
+
+@pytest.fixture
+def person(chromium: "Browser") -> "Iterator[BrowserContext]":
+    """A browser without a past."""
+    context = chromium.new_context()
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def stranger(chromium: "Browser") -> "Iterator[BrowserContext]":
+    """Somebody else's browser."""
+    context = chromium.new_context()
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def web03(house: House, caddy: "Caddy", strongbox: "Strongbox") -> House:
+    """A house with a strongbox, whose page is the proxy's at /web03/."""
+    caddy.serve("web03", house)
+    strongbox.put_into(house)
+    return house

@@ -1,15 +1,18 @@
 """A real Caddy with its own certificate authority: one name, many hosts by path, and a tap on its plaintext side."""
 
 import contextlib
+import http.client
 import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
 from pathlib import Path
 
+from house import PUBLIC_URL, House
 from real import real
 from waiting import until
 
@@ -61,15 +64,29 @@ class Caddy:
         until(self._ready, "a certificate and a port of Caddy")
         self.port = int(self._said(r'"actual_address":"127\.0\.0\.1:(\d+)"'))
 
-    def url(self, host: str) -> str:
-        """The public_url of one host behind this proxy."""
-        return f"https://{NAME}:{self.port}/{host}/"
-
-    def point(self, host: str, page: Path) -> None:
-        """Have ``host`` served by the broker whose page is at this Unix socket."""
+    def serve(self, host: str, house: House, top: str = "", tables: str = "") -> None:
+        """Write this house's settings so that its page is here, as ``host``."""
+        house.configure(top, tables)
+        house.settings.write_text(house.settings.read_text().replace(PUBLIC_URL, f"https://{NAME}:{self.port}/{host}"))
         link = self.root / f"{host}.sock"
         link.unlink(missing_ok=True)
-        link.symlink_to(page)
+        link.symlink_to(house.page)
+
+    def fetch(self, path: str) -> tuple[int, bytes]:
+        """Status and body of a GET without a browser, as a link preview makes it."""
+        trust = ssl.create_default_context(cafile=self.authority)
+        with (
+            socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection,
+            trust.wrap_socket(connection, server_hostname=NAME) as secure,
+        ):
+            secure.sendall(f"GET {path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n".encode())
+            response = http.client.HTTPResponse(secure)
+            response.begin()
+            return response.status, response.read()
+
+    def logged(self) -> bytes:
+        """All that Caddy wrote to its log."""
+        return self._log.read_bytes()
 
     def close(self) -> None:
         """End it, and remove all it kept."""

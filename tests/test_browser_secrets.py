@@ -1,0 +1,110 @@
+"""What a tapped wire, a browser without scripts, an untrusted proxy and a password manager get to know."""
+
+import base64
+import contextlib
+import sqlite3
+from urllib.parse import urlsplit
+
+import pytest
+from browser import Chromium, Tab
+from desktop import Desktop
+from house import House
+from playwright.sync_api import Browser, BrowserContext, expect
+from playwright.sync_api import Error as BrowserError
+from proxy import NAME, Caddy
+from strongbox import CONTENT, OWNER, PASSPHRASE, content, decrypt
+from waiting import until
+
+from unlatch import base64url
+
+
+def test_who_taps_the_wire_learns_nothing(web03: House, caddy: Caddy, person: BrowserContext) -> None:
+    """Between proxy and broker, and in the proxy's log, stands neither question nor answer nor any of the fragment."""
+    caddy.serve("tapped", web03)
+    gpg = decrypt(web03)
+    ring = web03.phone.ring()
+    first = ring["link"].partition("#")[2]
+    ticket = urlsplit(ring["link"]).path.rpartition("/")[2]
+    tab = Tab(person, ring["link"])
+    tab.shows_question()
+    tab.unlock("not the passphrase")
+    tab.says("Wrong passphrase. Try 2 of 3.")
+    second = tab.page.url.partition("#")[2]
+    tab.unlock(PASSPHRASE)
+    tab.shows("Unlocked")
+    assert content(gpg) == CONTENT
+    heard = bytes(caddy.tap.heard)
+    for seen in (f"POST /tapped/{ticket}/view", f"POST /tapped/{ticket}/answer", '"details":"', '"sealed":"'):
+        assert seen.encode() in heard  # it really hears everything, in clear
+    assert f"/tapped/{ticket}".encode() in caddy.logged()
+    words = ["not the passphrase", PASSPHRASE, OWNER, "box.gpg", ring["title"], " ".join(ring["words"])]
+    fragments = [base64url.decode(fragment, "fragment") for fragment in (first, second)]
+    halves = [half for fragment in fragments for half in (fragment[:32], fragment[32:])]
+    for secret in [*(word.encode() for word in words), *fragments, *halves]:
+        for spelled in (secret, secret.hex().encode(), base64.b64encode(secret), base64url.encode(secret).encode()):
+            assert spelled not in heard
+            assert spelled not in caddy.logged()
+
+
+def test_javascript_off(web03: House, chromium: Browser, person: BrowserContext) -> None:
+    """Without scripts the page says what to do, spends no view, and its form cannot be posted in clear."""
+    gpg = decrypt(web03)
+    link = web03.phone.ring()["link"]
+    for _ in range(3):
+        with contextlib.closing(chromium.new_context(java_script_enabled=False)) as plain:
+            tab = Tab(plain, link)
+            tab.shows("JavaScript is switched off")
+            expect(tab.page.get_by_label("Passphrase")).not_to_be_visible()
+            with tab.page.expect_event("console", lambda message: "form-action" in message.text):
+                tab.page.evaluate("document.getElementById('form').submit()")
+            assert tab.posted == []
+    tab = Tab(person, link)
+    tab.shows_question()
+    tab.unlock(PASSPHRASE)
+    assert content(gpg) == CONTENT
+
+
+def test_the_browser_trusts_no_other_authority(caddy: Caddy) -> None:
+    """The tests' trust is real: a Chromium whose administrator did not add this authority refuses the proxy."""
+    chromium = Chromium()
+    try:
+        with pytest.raises(BrowserError, match="ERR_CERT_AUTHORITY_INVALID"):
+            chromium.headless().new_page().goto(f"https://{NAME}:{caddy.port}/web03/")
+    finally:
+        chromium.close()
+
+
+def test_the_browser_keeps_the_passphrase_for_the_next_link(web03: House, caddy: Caddy) -> None:
+    """Chromium's own password manager saves what was typed, and fills it in on the next prompt for the same key."""
+    with contextlib.closing(Desktop()) as desktop, contextlib.closing(Chromium(caddy.authority)) as chromium:
+        window = chromium.on_screen(desktop.display)
+        gpg = decrypt(web03)
+        tab = Tab(window, web03.phone.ring(1)["link"])
+        tab.shows_question()
+        account = tab.page.get_by_label("Account").input_value()
+        tab.unlock(PASSPHRASE)
+        tab.shows("Unlocked")
+        assert content(gpg) == CONTENT
+        until(lambda: saves(desktop, chromium, account), "a password saved by the browser")
+
+        web03.run("gpgconf", "--kill", "gpg-agent")  # which would remember it, too
+        gpg = decrypt(web03)
+        link = web03.phone.ring(2)["link"]
+        tab.page.goto(link)
+        tab.shows_question()
+        tab.page.get_by_role("heading", name="asks for").click()  # until then Chromium shows it to the person only
+        expect(tab.page.get_by_label("Passphrase", exact=True)).to_have_value(PASSPHRASE)
+        tab.page.get_by_role("button", name="Unlock").click()
+        tab.shows("Unlocked")
+        assert content(gpg) == CONTENT
+        window.close()
+
+
+def saves(desktop: Desktop, chromium: Chromium, account: str) -> bool:
+    """Move the keyboard to what the browser asks and take what it offers first, Save; whether it has been saved."""
+    desktop.press("Alt_L", "Shift_L", "a")
+    desktop.press("Return")
+    store = chromium.profile / "Default" / "Login Data"
+    with contextlib.closing(sqlite3.connect(f"file:{store}?immutable=1", uri=True)) as database:
+        accounts = database.execute("select username_value from logins").fetchall()
+    return accounts == [(account,)]
