@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from unlatch import runtime, seal, settings
 from unlatch.answering import Reply
-from unlatch.errors import Malformed, Unreachable
+from unlatch.errors import Malformed, Refused, Unreachable
 from unlatch.wire import lines
 
 REPLY_SECONDS = 40.0  # a long poll is held for 25
@@ -45,13 +45,17 @@ class Admin:
 
         Raises:
             OSError: the broker went away.
-            Malformed: it said something else.
+            Refused: it serves no more of this user's connections, or none of this uid's.
+            Malformed: what it said is no line of the protocol.
         """
         self._connection.sendall(lines.encode({"v": lines.VERSION, **message}))
         line = self._read.readline(MAX_LIST)
         if not line.endswith(b"\n"):
             raise ConnectionResetError("the broker went away")
-        return lines.decode(line)
+        said = lines.decode(line)
+        if said.get("event") == "refused":
+            raise Refused(str(said.get("why")), str(said.get("text")))
+        return said
 
     def close(self) -> None:
         """Hang up."""

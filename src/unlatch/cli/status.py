@@ -82,21 +82,23 @@ def _notifier(row: Mapping[str, Any]) -> str:
 
 
 def _prompt(row: Mapping[str, Any]) -> list[str]:
-    delivery = row.get("delivery")
-    told = ", ".join(f"{name} {how}" for name, how in delivery.items()) if isinstance(delivery, dict) else ""
-    words = row.get("words")
+    delivery, followers = row.get("delivery"), row.get("followers")
+    told = [f"{name}: {how}" for name, how in delivery.items()] if isinstance(delivery, dict) else []
+    person = f"{row['person']}, by " if row.get("person") else ""
     clean = voice.clean
     return voice.columns(
         [
             ("prompt", clean(str(row.get("title") or row.get("kind") or ""))),
             ("state", clean(str(row.get("state", "")))),
-            ("for", clean(str(row.get("account") or row.get("user") or ""))),
-            ("asker", clean(str(row.get("command") or ""))),
-            ("words", clean(" ".join(map(str, words))) if isinstance(words, list) else ""),
+            ("user", clean(f"{row.get('user')} (uid {row.get('uid')})")),
+            ("key", clean(str(row.get("key") or ""))),
+            ("command", clean(str(row.get("command") or ""))),
+            ("service", clean(str(row.get("unit") or ""))),
             ("age", _span(row.get("age"))),
-            ("left", _span(row.get("remaining"))),
-            ("rung", clean(told) or "nobody"),
-            ("views", clean(str(row.get("views", "")))),
+            ("time left", _span(row.get("remaining"))),
+            ("rung", clean(person + ", ".join(told)) if told else "nobody"),
+            ("opened", f"{row.get('views', 0)} times, {row.get('links', 1)} links sent"),
+            ("waiting too", clean("\n".join(map(str, followers)), lines=True) if isinstance(followers, list) else ""),
         ]
     )
 
