@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from unlatch.prompt import AskerInfo
+from unlatch.prompt import AskerInfo, Prompt
 
 
 class Notice(NamedTuple):
@@ -36,3 +36,9 @@ def who_asks(asker: AskerInfo) -> str:
     """One short line that tells one asker from another, as the host reports it."""
     named = [text for text in (asker.command, unit_of(asker)) if text]
     return ", ".join(named)[:120] or "unknown program"
+
+
+def key_id(question: Prompt) -> str:
+    """What tells one key from another, short enough for an account's name in a password manager."""
+    key = question.key
+    return "" if key is None else key.id[-16:] or key.name or key.serial or key.grip[:16]

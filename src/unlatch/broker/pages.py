@@ -8,11 +8,12 @@ import hmac
 import json
 
 from unlatch import base64url, seal
-from unlatch.broker.actions import LATER, NOT_FOUND, Actions, Audit, Later, Reply, Tell, Visitor, Wake
+from unlatch.broker.actions import LATER, NOT_FOUND, Actions, Later, Reply, Tell, Visitor, Wake
 from unlatch.broker.bell import Bell
 from unlatch.broker.policy import Policy
 from unlatch.broker.records import MOST_LINKS, OpenLink, OpenPage, OpenPrompt, State
 from unlatch.broker.table import Table
+from unlatch.broker.trail import visited
 
 WAIT_SECONDS = 25  # below the 30 s after which proxies cut silent requests
 NONCE_SIZE = 16
@@ -58,7 +59,7 @@ class Pages:
             "state": "open",
             "details": base64url.encode(link.details),
             "stamp": self._stamp(now, page),
-            "remaining": _remaining(now, prompt),
+            "remaining": prompt.remaining(now),
         }
         return Reply(200, body), actions
 
@@ -77,7 +78,7 @@ class Pages:
         prompt.answered_by, prompt.listed = page, page.listed
         self._table.reschedule(prompt)
         tell = Tell(prompt.conn, {"event": "answer", "ticket": ticket, "sealed": sealed})
-        return Reply(200, {"state": "sent"}), [tell, visit("answer", prompt, visitor), *self.changed(now, prompt)]
+        return Reply(200, {"state": "sent"}), [tell, visited("answer", prompt, visitor), *self.changed(now, prompt)]
 
     def wait(
         self, now: float, ticket: str, page_id: str, proof: bytes, seen: int, visitor: Visitor
@@ -157,7 +158,7 @@ class Pages:
         if prompt.ring_at is not None:
             prompt.ring_at = None
             self._table.reschedule(prompt)
-        actions: Actions = [visit("view", prompt, visitor)]
+        actions: Actions = [visited("view", prompt, visitor)]
         if not page.trusted:
             return page, [Tell(prompt.conn, {"event": "viewed", "ticket": link.ticket, "page": page_id}), *actions]
         trusted = [other for other in link.pages.values() if other.trusted and other is not prompt.answered_by]
@@ -172,7 +173,7 @@ class Pages:
             return []
         link.crowded = True
         prompt = link.prompt
-        actions: Actions = [visit("refusal", prompt, visitor, why="views")]
+        actions: Actions = [visited("refusal", prompt, visitor, why="views")]
         if len(prompt.links) < MOST_LINKS:
             return [*actions, Tell(prompt.conn, {"event": "crowded", "ticket": link.ticket})]
         return [*actions, *self._bell.remind(now, prompt, crowded=True)]
@@ -206,7 +207,7 @@ class Pages:
         state = "open" if prompt.state is State.OPEN else "sent"
         if page.spoiled:
             state, page.spoiled = "spoiled", False
-        remaining = _remaining(now, prompt)
+        remaining = prompt.remaining(now)
         return Reply(
             200, {"turn": prompt.turn, "state": state, "stamp": self._stamp(now, page), "remaining": remaining}
         )
@@ -217,15 +218,5 @@ class Pages:
         return [Wake(page.link.ticket, page.id, reply)]
 
 
-def visit(event: str, prompt: OpenPrompt, visitor: Visitor, **more: str) -> Audit:
-    """The audit's record of what a page did."""
-    who = {"remote": visitor.remote} if visitor.uid is None else {"remote": visitor.remote, "by_uid": visitor.uid}
-    return Audit({"event": event, "id": prompt.id, "uid": prompt.uid, "user": prompt.user, **who, **more})
-
-
 def _dead(prompt: OpenPrompt) -> Reply:
     return Reply(410, {"state": WORDS[prompt.outcome]})
-
-
-def _remaining(now: float, prompt: OpenPrompt) -> int:
-    return max(0, int(prompt.expires - now))

@@ -10,57 +10,39 @@ The rules that hold here:
 """
 
 from collections.abc import Hashable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
-from unlatch import base64url, seal
-from unlatch.broker.actions import Actions, Audit, Later, Peer, Reply, Tell, Visitor
+from unlatch.broker import rows
+from unlatch.broker.actions import Actions, Later, Peer, Reply, Tell, Visitor
 from unlatch.broker.bell import Bell
 from unlatch.broker.messages import Register
-from unlatch.broker.notice import unit_of, who_asks
 from unlatch.broker.pages import WORDS, Pages
-from unlatch.broker.policy import Audience, Policy
-from unlatch.broker.records import (
-    DELIVERED,
-    MOST_LINKS,
-    Follower,
-    OpenLink,
-    OpenPage,
-    OpenPrompt,
-    State,
-    Waiting,
-    prompt_id,
-)
+from unlatch.broker.policy import Policy
+from unlatch.broker.records import DELIVERED, Follower, OpenPage, OpenPrompt, State, Waiting
+from unlatch.broker.registrar import Registrar
 from unlatch.broker.table import Table
-from unlatch.errors import Malformed, Refused, SealBroken
-from unlatch.prompt import Prompt, details_from_json
+from unlatch.broker.trail import happened
+from unlatch.seal import RandomBytes
 
 MOST_SPOILED = 5  # answers that did not open, before the prompt ends
-UNSEEN_SECONDS = 30  # a page that goes on by itself has viewed the next link by then
 
 
 class Pending:
     """All open prompts of one broker."""
 
-    def __init__(self, policy: Policy, random: seal.RandomBytes) -> None:
+    def __init__(self, policy: Policy, random: RandomBytes) -> None:
         self._policy = policy
         self._table = Table()
         self._bell = Bell(policy)
         self._pages = Pages(policy, self._table, self._bell, random)
+        self._registrar = Registrar(policy, self._table, self._bell, self._pages)
 
     # The asker's side. ``conn`` is any hashable that names a connection.
 
     def register(self, now: float, peer: Peer, message: Register) -> Actions:
         """Open a prompt, follow one, put another link beside one, or go on after one. Or tell why not."""
         actions = self.tick(now)
-        ticket = ""
-        try:
-            owner = base64url.decode(message.owner, "owner", seal.TOKEN_SIZE)
-            ticket = base64url.encode(seal.ticket_of(owner))
-            return actions + self._register(now, peer, _read(owner, message), message)
-        except Malformed:
-            return actions + _refuse(peer, ticket, Refused("line", "the owner token cannot be read"))
-        except Refused as refused:
-            return actions + _refuse(peer, ticket, refused)
+        return actions + self._registrar.register(now, peer, message)
 
     def taken(self, now: float, conn: Hashable, ticket: str) -> Actions:
         """The asker has opened the answer."""
@@ -81,7 +63,7 @@ class Pending:
         prompt.answered_by.spoiled = True
         prompt.answered_by = None
         prompt.spoils += 1
-        actions.append(_record("spoiled", prompt))
+        actions.append(happened("spoiled", prompt))
         if prompt.spoils == MOST_SPOILED:
             return actions + self._end(now, prompt, "withdrawn", why="no answer could be opened")
         self._table.reschedule(prompt)
@@ -100,7 +82,7 @@ class Pending:
         page = prompt.answered_by
         if sealed and page is not None and not page.trusted:
             self._table.owed.add(prompt)
-        actions.append(_record("outcome", prompt, outcome=outcome))
+        actions.append(happened("outcome", prompt, outcome=outcome))
         for link in prompt.links:
             if not (sealed and page is not None and link is page.link):
                 actions += self._pages.close(now, link, WORDS[outcome])
@@ -178,7 +160,7 @@ class Pending:
         if prompt is None or prompt.delivery.get(notifier) in (None, DELIVERED, what):
             return actions
         prompt.delivery[notifier] = what
-        actions.append(_record("delivery", prompt, notifier=notifier, delivered=delivered, why=why))
+        actions.append(happened("delivery", prompt, notifier=notifier, delivered=delivered, why=why))
         if delivered and prompt.state is not State.JUDGED:
             ticket = prompt.links[-1].ticket
             actions.append(Tell(prompt.conn, {"event": "delivered", "ticket": ticket, "notifier": notifier}))
@@ -207,43 +189,11 @@ class Pending:
 
     def prompts(self, now: float, uid: int) -> Iterator[dict[str, Any]]:
         """Rows of ``status`` for this uid's prompts (uid 0: all); no links in them. Made one by one, for pauses."""
-        for prompt in self._visible(uid):
-            question = prompt.links[-1].question()
-            yield {
-                "id": prompt.id,
-                "uid": prompt.uid,
-                "user": prompt.user,
-                "state": prompt.state.value,
-                "kind": question.kind,
-                "title": question.title,
-                "key": _key_id(question),
-                "command": question.asker.command,
-                "unit": unit_of(question.asker),
-                "person": prompt.person,
-                "age": int(now - prompt.since),
-                "remaining": max(0, int(prompt.expires - now)),
-                "links": len(prompt.links),
-                "views": sum(link.views() for link in prompt.links),
-                "delivery": dict(prompt.delivery),
-                "followers": [follower.who for follower in prompt.followers],
-            }
+        return (rows.status(now, prompt) for prompt in self._visible(uid))
 
     def links(self, now: float, uid: int) -> Iterator[dict[str, Any]]:
         """Rows of ``list`` for this uid's open prompts (uid 0: all), with ticket and fragment."""
-        for prompt in self._visible(uid):
-            link, question = prompt.links[-1], prompt.links[-1].question()
-            if prompt.state is State.OPEN:
-                yield {
-                    "ticket": link.ticket,
-                    "fragment": base64url.encode(link.fragment),
-                    "title": question.title,
-                    "account": prompt.account,
-                    "kind": question.kind,
-                    "command": question.asker.command,
-                    "words": question.words,
-                    "age": int(now - prompt.since),
-                    "remaining": max(0, int(prompt.expires - now)),
-                }
+        return (rows.link(now, prompt) for prompt in self._visible(uid) if prompt.state is State.OPEN)
 
     @property
     def open_prompts(self) -> int:
@@ -255,140 +205,6 @@ class Pending:
         """Whether a page may have something to fetch: a prompt is open, or a verdict waits for its page."""
         return bool(self._table.open_total or self._table.owed)
 
-    # How a prompt begins
-
-    def _register(self, now: float, peer: Peer, new: "_New", message: Register) -> Actions:
-        self._policy.admit(peer.uid, peer.user)
-        if self._table.known(new.ticket):
-            # Also when it is dead: whoever registers an answered ticket again would have it answered twice.
-            raise Refused("ticket", "this ticket was registered before")
-        audience = self._policy.audience(peer.uid, peer.user, new.question)
-        beside, after = self._own(peer.conn, message.beside), self._own(peer.conn, message.after)
-        if message.beside:
-            return self._put_beside(now, beside, new, audience, message)
-        if after is not None:
-            return self._go_on(now, peer, after, new, audience, message)
-        if self._table.open_of(peer.uid) >= self._policy.quota_open:
-            raise Refused("quota", "this user has too many open prompts")
-        leader = self._table.leaders.get((peer.uid, message.coalesce))
-        # A link that was already sent goes on working, even if somebody else leads since the broker died.
-        if leader is not None and leader.conn != peer.conn and not message.rung:
-            return self._follow(now, peer, leader, new, message)
-        return self._lead(now, peer, new, audience, message)
-
-    def _lead(self, now: float, peer: Peer, new: "_New", audience: Audience, message: Register) -> Actions:
-        """The first, or only, asker of its key: ring, or edit the message of a moment ago."""
-        earlier = "" if message.rung else self._bell.earlier(now, peer.uid, message.coalesce)
-        untold = _untold(audience, message)
-        if untold:
-            self._bell.charge(now, peer.uid, quiet=bool(earlier))
-        prompt = self._prompt(now, peer, new, audience, message)
-        if earlier:
-            prompt.id = earlier
-        # An asker's word about who was told holds only for those who may be told.
-        prompt.delivery = {name: DELIVERED for name in audience.notifiers if name not in untold}
-        link = self._open(prompt, new, message)
-        actions = self._registered(now, link, new, "again" if message.rung else "quiet" if earlier else "new")
-        actions += self._bell.ring(now, link, untold, quiet=bool(earlier))
-        self._table.reschedule(prompt)
-        return actions
-
-    def _go_on(
-        self, now: float, peer: Peer, after: OpenPrompt, new: "_New", audience: Audience, message: Register
-    ) -> Actions:
-        """The page that answered goes on here by itself: take over message and followers, and ring only if it fails."""
-        if after.settled or after.state not in (State.TAKEN, State.JUDGED):
-            raise Refused("ticket", "nothing goes on after this ticket")
-        prompt = self._prompt(now, peer, new, audience, message)
-        prompt.id, prompt.coalesce = after.id, after.coalesce
-        prompt.delivery, after.delivery = after.delivery, {}
-        prompt.followers, after.followers = after.followers, {}
-        prompt.follower_count = after.follower_count
-        for follower in prompt.followers:
-            follower.leader = prompt
-        after.settled = True
-        self._table.stop_leading(after)
-        if audience.notifiers:
-            prompt.ring_at = now + UNSEEN_SECONDS
-        return self._registered(now, self._open(prompt, new, message), new, "after")
-
-    def _put_beside(
-        self, now: float, prompt: OpenPrompt | None, new: "_New", audience: Audience, message: Register
-    ) -> Actions:
-        """Another link to the same prompt, because the last one has no views left."""
-        if prompt is None or prompt.state not in (State.OPEN, State.ANSWERING) or len(prompt.links) >= MOST_LINKS:
-            raise Refused("ticket", "no further link can stand beside this ticket")
-        untold = _untold(audience, message)
-        if untold:
-            self._bell.charge(now, prompt.uid, quiet=False)
-        link = self._add_link(prompt, new, message)
-        actions = self._registered(now, link, new, "beside")
-        actions += self._bell.ring_fresh(now, link, untold)
-        self._table.reschedule(prompt)
-        return actions
-
-    def _follow(self, now: float, peer: Peer, leader: OpenPrompt, new: "_New", message: Register) -> Actions:
-        """Somebody of the same user asks for the same key already: wait for what becomes of that."""
-        leader.follower_count += 1
-        follower = Follower(
-            ticket=new.ticket,
-            id=new.id,
-            conn=peer.conn,
-            uid=peer.uid,
-            user=peer.user,
-            who=who_asks(new.question.asker),
-            since=now,
-            expires=now + self._seconds(message),
-            leader=leader,
-            number=leader.follower_count,
-        )
-        self._table.add(follower)
-        told = Tell(peer.conn, {"event": "following", "ticket": new.ticket})
-        return [told, _record("prompt", follower, how="follows", leader=leader.id), *self._pages.changed(now, leader)]
-
-    def _prompt(self, now: float, peer: Peer, new: "_New", audience: Audience, message: Register) -> OpenPrompt:
-        return OpenPrompt(
-            id=new.id,
-            conn=peer.conn,
-            uid=peer.uid,
-            user=peer.user,
-            account=" ".join(text for text in (f"{peer.user}@{self._policy.host}", _key_id(new.question)) if text),
-            person=audience.person,
-            notifiers=audience.notifiers,
-            coalesce=message.coalesce,
-            since=now,
-            expires=now + self._seconds(message),
-        )
-
-    def _open(self, prompt: OpenPrompt, new: "_New", message: Register) -> OpenLink:
-        self._table.add(prompt)
-        return self._add_link(prompt, new, message)
-
-    def _add_link(self, prompt: OpenPrompt, new: "_New", message: Register) -> OpenLink:
-        link = OpenLink(new.ticket, new.fragment, new.details, prompt)
-        link.pages = {page: OpenPage(page, link) for page in message.views}
-        self._table.add_link(link)
-        return link
-
-    def _registered(self, now: float, link: OpenLink, new: "_New", how: str) -> Actions:
-        prompt, asker = link.prompt, new.question.asker
-        remaining = int(prompt.expires - now)
-        record = _record(
-            "prompt",
-            prompt,
-            how=how,
-            kind=new.question.kind,
-            key=_key_id(new.question),
-            command=asker.command,
-            unit=unit_of(asker),
-            person=prompt.person,
-            notifiers=prompt.notifiers,
-        )
-        return [Tell(prompt.conn, {"event": "registered", "ticket": link.ticket, "remaining": remaining}), record]
-
-    def _seconds(self, message: Register) -> int:
-        return min(message.seconds or self._policy.link_seconds, self._policy.link_seconds)
-
     # How it ends
 
     def _end(self, now: float, prompt: OpenPrompt, outcome: str, why: str = "") -> Actions:
@@ -397,7 +213,7 @@ class Pending:
         prompt.move(now, "end")
         prompt.outcome = outcome
         self._table.stop_counting(prompt)
-        actions: Actions = [_record("outcome", prompt, outcome=outcome, why=why)]
+        actions: Actions = [happened("outcome", prompt, outcome=outcome, why=why)]
         for link in prompt.links:
             actions.append(Tell(prompt.conn, {"event": "ended", "ticket": link.ticket, "outcome": outcome}))
             actions += self._pages.close(now, link, "used" if taken and outcome == "expired" else outcome)
@@ -435,7 +251,7 @@ class Pending:
             self._table.forget(follower)
             actions += [
                 Tell(follower.conn, event),
-                _record("outcome", follower, outcome="denied" if denied else "released"),
+                happened("outcome", follower, outcome="denied" if denied else "released"),
             ]
         return actions
 
@@ -443,7 +259,7 @@ class Pending:
         """A follower waits no more."""
         self._table.forget(follower)
         told = Tell(follower.conn, {"event": "ended", "ticket": follower.ticket, "outcome": outcome})
-        return [told, _record("outcome", follower, outcome=outcome), *self._pages.changed(now, follower.leader)]
+        return [told, happened("outcome", follower, outcome=outcome), *self._pages.changed(now, follower.leader)]
 
     def _call(self, now: float, prompt: OpenPrompt) -> Actions:
         """Nobody has answered yet: ring for a link that no page went on to, or remind."""
@@ -457,17 +273,6 @@ class Pending:
         return actions
 
     # Whose is it?
-
-    def _own(self, conn: Hashable, ticket: str) -> OpenPrompt | None:
-        """The connection's own prompt with this ticket, if that is still known.
-
-        Raises:
-            Refused: it is somebody else's.
-        """
-        link = self._table.links.get(ticket)
-        if link is not None and link.prompt.conn != conn:
-            raise Refused("ticket", "this ticket is not one of this connection")
-        return None if link is None else link.prompt
 
     def _answered(self, conn: Hashable, ticket: str) -> OpenPrompt | None:
         """The connection's own prompt, if this is the ticket that was answered."""
@@ -483,61 +288,6 @@ class Pending:
                 yield prompt
 
 
-class _New(NamedTuple):
-    """A registration, read and found sound. ``fragment`` and ``details`` are bytes."""
-
-    ticket: str
-    id: str
-    fragment: bytes
-    details: bytes
-    question: Prompt
-
-    def __repr__(self) -> str:
-        return "_New(redacted)"
-
-
-def _read(owner: bytes, message: Register) -> _New:
-    """Check what an asker says about its prompt.
-
-    Raises:
-        Refused: with the field's name as its code.
-    """
-    ticket = seal.ticket_of(owner)
-    try:
-        ticket_text = base64url.encode(ticket)
-        link = seal.parse_link(ticket_text, message.fragment)
-        details = base64url.decode(message.details, "details")
-        question = details_from_json(seal.open_details(link, details))
-    except Malformed as error:
-        why = "fragment" if error.what == "fragment" else "details"
-        raise Refused(why, f"the {why} cannot be read") from None
-    except SealBroken:
-        raise Refused("details", "the details do not open with the fragment") from None
-    return _New(ticket_text, prompt_id(ticket), link.public_key + link.secret, details, question)
-
-
-def _untold(audience: Audience, message: Register) -> tuple[str, ...]:
-    return tuple(name for name in audience.notifiers if name not in message.told)
-
-
-def _refuse(peer: Peer, ticket: str, refused: Refused) -> Actions:
-    record = {"event": "refusal", "uid": peer.uid, "user": peer.user, "why": refused.why}
-    return [
-        Tell(peer.conn, {"event": "refused", "ticket": ticket, "why": refused.why, "text": refused.text}),
-        Audit(record),
-    ]
-
-
 def _not_yours(conn: Hashable, ticket: str) -> Tell:
     text = "this connection has no answer to this ticket"
     return Tell(conn, {"event": "refused", "ticket": ticket, "why": "ticket", "text": text})
-
-
-def _record(event: str, thing: Waiting, **more: object) -> Audit:
-    return Audit({"event": event, "id": thing.id, "uid": thing.uid, "user": thing.user, **more})
-
-
-def _key_id(question: Prompt) -> str:
-    """What tells one key from another, short enough for an account's name in a password manager."""
-    key = question.key
-    return "" if key is None else key.id[-16:] or key.name or key.serial or key.grip[:16]

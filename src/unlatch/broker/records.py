@@ -137,6 +137,10 @@ class OpenPrompt(Record, eq=False):
             return self.moved_at + VERDICT_SECONDS
         return max(self.expires, self.moved_at + GRACE_SECONDS)
 
+    def remaining(self, now: float) -> int:
+        """Whole seconds until it expires."""
+        return max(0, int(self.expires - now))
+
     def delivered(self) -> tuple[str, ...]:
         """The notifiers whose message arrived."""
         return tuple(name for name, what in self.delivery.items() if what == DELIVERED)

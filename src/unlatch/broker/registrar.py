@@ -1,0 +1,223 @@
+"""How a prompt begins: it leads its key, follows another, stands beside a link, or goes on after an answer. Pure."""
+
+from collections.abc import Hashable
+from typing import NamedTuple
+
+from unlatch import base64url, seal
+from unlatch.broker.actions import Actions, Peer, Tell
+from unlatch.broker.bell import Bell
+from unlatch.broker.messages import Register
+from unlatch.broker.notice import key_id, unit_of, who_asks
+from unlatch.broker.pages import Pages
+from unlatch.broker.policy import Audience, Policy
+from unlatch.broker.records import DELIVERED, MOST_LINKS, Follower, OpenLink, OpenPage, OpenPrompt, State, prompt_id
+from unlatch.broker.table import Table
+from unlatch.broker.trail import happened, refused
+from unlatch.errors import Malformed, Refused, SealBroken
+from unlatch.prompt import Prompt, details_from_json
+
+UNSEEN_SECONDS = 30  # a page that goes on by itself has viewed the next link by then
+
+
+class _New(NamedTuple):
+    """A registration, read and found sound. ``fragment`` and ``details`` are bytes."""
+
+    ticket: str
+    id: str
+    fragment: bytes
+    details: bytes
+    question: Prompt
+
+    def __repr__(self) -> str:
+        return "_New(redacted)"
+
+
+class Registrar:
+    """Takes registrations into the table, or says why not."""
+
+    def __init__(self, policy: Policy, table: Table, bell: Bell, pages: Pages) -> None:
+        self._policy = policy
+        self._table = table
+        self._bell = bell
+        self._pages = pages
+
+    def register(self, now: float, peer: Peer, message: Register) -> Actions:
+        """Open a prompt, follow one, put another link beside one, or go on after one. Or tell why not."""
+        ticket = ""
+        try:
+            owner = base64url.decode(message.owner, "owner", seal.TOKEN_SIZE)
+            ticket = base64url.encode(seal.ticket_of(owner))
+            return self._register(now, peer, _read(owner, message), message)
+        except Malformed:
+            return refused(peer, ticket, Refused("line", "the owner token cannot be read"))
+        except Refused as refusal:
+            return refused(peer, ticket, refusal)
+
+    def _register(self, now: float, peer: Peer, new: _New, message: Register) -> Actions:
+        self._policy.admit(peer.uid, peer.user)
+        if self._table.known(new.ticket):
+            # Also when it is dead: whoever registers an answered ticket again would have it answered twice.
+            raise Refused("ticket", "this ticket was registered before")
+        audience = self._policy.audience(peer.uid, peer.user, new.question)
+        beside, after = self._own(peer.conn, message.beside), self._own(peer.conn, message.after)
+        if message.beside:
+            return self._put_beside(now, beside, new, audience, message)
+        if after is not None:
+            return self._go_on(now, peer, after, new, audience, message)
+        if self._table.open_of(peer.uid) >= self._policy.quota_open:
+            raise Refused("quota", "this user has too many open prompts")
+        leader = self._table.leaders.get((peer.uid, message.coalesce))
+        # A link that was already sent goes on working, even if somebody else leads since the broker died.
+        if leader is not None and leader.conn != peer.conn and not message.rung:
+            return self._follow(now, peer, leader, new, message)
+        return self._lead(now, peer, new, audience, message)
+
+    def _lead(self, now: float, peer: Peer, new: _New, audience: Audience, message: Register) -> Actions:
+        """The first, or only, asker of its key: ring, or edit the message of a moment ago."""
+        earlier = "" if message.rung else self._bell.earlier(now, peer.uid, message.coalesce)
+        untold = _untold(audience, message)
+        if untold:
+            self._bell.charge(now, peer.uid, quiet=bool(earlier))
+        prompt = self._prompt(now, peer, new, audience, message)
+        if earlier:
+            prompt.id = earlier
+        # An asker's word about who was told holds only for those who may be told.
+        prompt.delivery = {name: DELIVERED for name in audience.notifiers if name not in untold}
+        link = self._open(prompt, new, message)
+        actions = self._registered(now, link, new, "again" if message.rung else "quiet" if earlier else "new")
+        actions += self._bell.ring(now, link, untold, quiet=bool(earlier))
+        self._table.reschedule(prompt)
+        return actions
+
+    def _go_on(
+        self, now: float, peer: Peer, after: OpenPrompt, new: _New, audience: Audience, message: Register
+    ) -> Actions:
+        """The page that answered goes on here by itself: take over message and followers, and ring only if it fails."""
+        if after.settled or after.state not in (State.TAKEN, State.JUDGED):
+            raise Refused("ticket", "nothing goes on after this ticket")
+        prompt = self._prompt(now, peer, new, audience, message)
+        prompt.id, prompt.coalesce = after.id, after.coalesce
+        prompt.delivery, after.delivery = after.delivery, {}
+        prompt.followers, after.followers = after.followers, {}
+        prompt.follower_count = after.follower_count
+        for follower in prompt.followers:
+            follower.leader = prompt
+        after.settled = True
+        self._table.stop_leading(after)
+        if audience.notifiers:
+            prompt.ring_at = now + UNSEEN_SECONDS
+        return self._registered(now, self._open(prompt, new, message), new, "after")
+
+    def _put_beside(
+        self, now: float, prompt: OpenPrompt | None, new: _New, audience: Audience, message: Register
+    ) -> Actions:
+        """Another link to the same prompt, because the last one has no views left."""
+        if prompt is None or prompt.state not in (State.OPEN, State.ANSWERING) or len(prompt.links) >= MOST_LINKS:
+            raise Refused("ticket", "no further link can stand beside this ticket")
+        untold = _untold(audience, message)
+        if untold:
+            self._bell.charge(now, prompt.uid, quiet=False)
+        link = self._add_link(prompt, new, message)
+        actions = self._registered(now, link, new, "beside")
+        actions += self._bell.ring_fresh(now, link, untold)
+        self._table.reschedule(prompt)
+        return actions
+
+    def _follow(self, now: float, peer: Peer, leader: OpenPrompt, new: _New, message: Register) -> Actions:
+        """Somebody of the same user asks for the same key already: wait for what becomes of that."""
+        leader.follower_count += 1
+        follower = Follower(
+            ticket=new.ticket,
+            id=new.id,
+            conn=peer.conn,
+            uid=peer.uid,
+            user=peer.user,
+            who=who_asks(new.question.asker),
+            since=now,
+            expires=now + self._seconds(message),
+            leader=leader,
+            number=leader.follower_count,
+        )
+        self._table.add(follower)
+        told = Tell(peer.conn, {"event": "following", "ticket": new.ticket})
+        return [told, happened("prompt", follower, how="follows", leader=leader.id), *self._pages.changed(now, leader)]
+
+    def _prompt(self, now: float, peer: Peer, new: _New, audience: Audience, message: Register) -> OpenPrompt:
+        return OpenPrompt(
+            id=new.id,
+            conn=peer.conn,
+            uid=peer.uid,
+            user=peer.user,
+            account=" ".join(text for text in (f"{peer.user}@{self._policy.host}", key_id(new.question)) if text),
+            person=audience.person,
+            notifiers=audience.notifiers,
+            coalesce=message.coalesce,
+            since=now,
+            expires=now + self._seconds(message),
+        )
+
+    def _open(self, prompt: OpenPrompt, new: _New, message: Register) -> OpenLink:
+        self._table.add(prompt)
+        return self._add_link(prompt, new, message)
+
+    def _add_link(self, prompt: OpenPrompt, new: _New, message: Register) -> OpenLink:
+        link = OpenLink(new.ticket, new.fragment, new.details, prompt)
+        link.pages = {page: OpenPage(page, link) for page in message.views}
+        self._table.add_link(link)
+        return link
+
+    def _registered(self, now: float, link: OpenLink, new: _New, how: str) -> Actions:
+        prompt, asker = link.prompt, new.question.asker
+        record = happened(
+            "prompt",
+            prompt,
+            how=how,
+            kind=new.question.kind,
+            key=key_id(new.question),
+            command=asker.command,
+            unit=unit_of(asker),
+            person=prompt.person,
+            notifiers=prompt.notifiers,
+        )
+        return [
+            Tell(prompt.conn, {"event": "registered", "ticket": link.ticket, "remaining": prompt.remaining(now)}),
+            record,
+        ]
+
+    def _seconds(self, message: Register) -> int:
+        return min(message.seconds or self._policy.link_seconds, self._policy.link_seconds)
+
+    def _own(self, conn: Hashable, ticket: str) -> OpenPrompt | None:
+        """The connection's own prompt with this ticket, if that is still known.
+
+        Raises:
+            Refused: it is somebody else's.
+        """
+        link = self._table.links.get(ticket)
+        if link is not None and link.prompt.conn != conn:
+            raise Refused("ticket", "this ticket is not one of this connection")
+        return None if link is None else link.prompt
+
+
+def _read(owner: bytes, message: Register) -> _New:
+    """Check what an asker says about its prompt.
+
+    Raises:
+        Refused: with the field's name as its code.
+    """
+    ticket = seal.ticket_of(owner)
+    try:
+        ticket_text = base64url.encode(ticket)
+        link = seal.parse_link(ticket_text, message.fragment)
+        details = base64url.decode(message.details, "details")
+        question = details_from_json(seal.open_details(link, details))
+    except Malformed as error:
+        why = "fragment" if error.what == "fragment" else "details"
+        raise Refused(why, f"the {why} cannot be read") from None
+    except SealBroken:
+        raise Refused("details", "the details do not open with the fragment") from None
+    return _New(ticket_text, prompt_id(ticket), link.public_key + link.secret, details, question)
+
+
+def _untold(audience: Audience, message: Register) -> tuple[str, ...]:
+    return tuple(name for name in audience.notifiers if name not in message.told)
