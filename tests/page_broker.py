@@ -1,8 +1,8 @@
-"""A broker for the page's tests: docs/protocol.md section 3 over http.server, with the asker's side in the test's hand.
+"""A broker for the page's tests: docs/protocol.md section 3 over http.server; the test plays the asker.
 
-It is no mock of ours but a second, small implementation: it opens what the page seals with ``unlatch.seal`` and the page
-opens what it seals. Tests tell it what goes wrong: ``down`` (nobody there), ``restart`` (new nonces, nothing known until
-the asker is back), ``dead`` (a reason). Imported as a pytest plugin by the test modules of the page.
+It is no mock of ours but a second, small implementation: it opens what the page seals with ``unlatch.seal`` and the
+page opens what it seals. Tests tell it what goes wrong: ``fail`` (nobody there), ``forget`` and ``come_back`` (a broker
+that was restarted), ``die`` (a dead link and its reason). Imported as a pytest plugin by the page's test modules.
 """
 
 import contextlib
