@@ -27,6 +27,7 @@ from unlatch.settings import Settings, Tcp, Unix
 
 BACKLOG = 4096  # askers that may queue while a broker starts; the kernel caps it at net.core.somaxconn
 ACCEPTS_AT_ONCE = 64  # before other events get their turn
+PORT_TRIES = 20  # for port 0
 BREATHER_SECONDS = 1.0  # when the process is out of descriptors, accept(2) fails at once, again and again
 
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -39,6 +40,10 @@ class AddressTaken(UnlatchError):
 
     def __init__(self, address: str, why: str) -> None:
         super().__init__(f"cannot listen on {address}: {why}")
+
+
+class _NotOnBoth(Exception):
+    """A port that we chose is free on one address of localhost only."""
 
 
 class Acceptor:
@@ -94,8 +99,15 @@ class Acceptor:
 class PageListener(Protocol):
     """Where the page can be reached."""
 
+    def stand(self, factory: Factory) -> None:
+        """At the broker's start: open what is never shut."""
+
     def open(self, factory: Factory) -> None:
-        """Let people connect. Harmless when they already can."""
+        """Let people connect. Harmless when they already can.
+
+        Raises:
+            OSError
+        """
 
     def shut(self) -> None:
         """No prompt is open: as far as this kind of address can be, be unreachable."""
@@ -125,6 +137,9 @@ class TcpListener:
     def port(self) -> int:
         """The port, also when 0 was asked for."""
         return int(self._socket.getsockname()[1])
+
+    def stand(self, factory: Factory) -> None:
+        """Stay shut: no prompt is open."""
 
     def open(self, factory: Factory) -> None:
         if self._acceptor is None:
@@ -172,6 +187,9 @@ class StandingListener:
         self._path = path
         self._acceptor: Acceptor | None = None
 
+    def stand(self, factory: Factory) -> None:
+        self.open(factory)
+
     def open(self, factory: Factory) -> None:
         if self._acceptor is None:
             self._acceptor = Acceptor(self._socket, factory)
@@ -196,9 +214,16 @@ def page_listeners(settings: Settings) -> list[PageListener]:
     """
     if isinstance(settings.listen, Unix):
         return [StandingListener(unix_listener(settings.listen), settings.listen.path)]
+    for _ in range(PORT_TRIES):
+        with contextlib.suppress(_NotOnBoth):
+            return _tcp_listeners(settings.listen, settings.public_url)
+    raise AddressTaken("localhost", "no port is free on both of its addresses")
+
+
+def _tcp_listeners(listen: Tcp, public_url: str) -> list[PageListener]:
     taken: list[PageListener] = []
-    port = settings.listen.port
-    for host in _hosts(settings.listen, settings.public_url):
+    port = listen.port
+    for host in _hosts(listen, public_url):
         try:
             listener = TcpListener(host, port)
         except OSError as error:
@@ -206,6 +231,8 @@ def page_listeners(settings: Settings) -> list[PageListener]:
                 continue  # a machine without IPv6 has no second localhost
             for other in taken:
                 other.close()
+            if taken and listen.port == 0:
+                raise _NotOnBoth from None
             raise AddressTaken(f"{host}:{port}", error.strerror or "") from None
         port = listener.port
         taken.append(listener)

@@ -47,12 +47,17 @@ class Ringer:
     def __init__(self, report: Report) -> None:
         self._report = report
         self._notifiers: dict[str, Health] = {}
+        self._missing: list[dict[str, Any]] = []
         self._conversations: dict[tuple[str, str], _Conversation] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add(self, notifier: Notifier, kind: str, seconds: float) -> None:
         """Use a notifier; each of its messages gets ``seconds``."""
         self._notifiers[notifier.name] = Health(notifier, kind, seconds)
+
+    def note_missing(self, name: str, kind: str, why: str) -> None:
+        """Show in the status a notifier that cannot work here."""
+        self._missing.append({"name": name, "kind": kind, "end_to_end": False, "delivered": 0, "failed": 0, "why": why})
 
     @property
     def busy(self) -> bool:
@@ -86,6 +91,7 @@ class Ringer:
                 "failed": health.failed,
                 "why": health.why,
             }
+        yield from self._missing
 
     async def close(self, seconds: float) -> None:
         """Finish what is being said, but for no longer than this."""
@@ -173,7 +179,7 @@ class _Conversation:
             health.failed += 1
         else:
             health.delivered += 1
-        if wanted.event == "ring":
+        if wanted.event != "end":
             self._report(wanted.prompt_id, health.notifier.name, not why, why)
         return not why
 

@@ -1,0 +1,61 @@
+"""The admin's socket: look at one's own prompts and answer them from the terminal; uid 0 sees all."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from unlatch.broker.actions import Reply, Visitor
+from unlatch.broker.connections import Connection, Crowd
+from unlatch.broker.http import Gone
+from unlatch.broker.remote import LOCAL
+from unlatch.broker.server import Broker
+
+PER_UID = 64  # connections: people at terminals, and a monitoring program or two
+MAX_ROWS = 10_000  # more than anybody reads
+
+
+class Admins:
+    """The side of :class:`~unlatch.broker.connections.Connection` for admins."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.max_unread = 16_777_216  # a long list, as root sees it
+        self.crowd = Crowd(PER_UID)
+        self._broker = broker
+        self._waiting: dict[Connection, Gone | None] = {}
+
+    def came(self, connection: Connection) -> None:
+        room = self.crowd.enter(connection)
+        self._broker.prepare()
+        if connection.uid == self._broker.overflow_uid:
+            connection.refuse("uid", "the kernel does not say who asks (a user namespace without a mapping)")
+        elif not room:
+            connection.refuse("quota", "this user has too many connections")
+
+    def said(self, connection: Connection, line: bytes, *, first: bool) -> None:
+        from unlatch.broker import messages
+
+        pending, now = self._broker.pending, self._broker.now()
+        match messages.decode_admin(line, first):
+            case messages.Status():
+                prompts = _rows(pending.prompts(now, connection.uid))
+                connection.send({**self._broker.status(), "prompts": prompts})
+            case messages.List():
+                connection.send({"event": "list", "prompts": _rows(pending.links(now, connection.uid))})
+            case messages.Page(ticket=ticket, verb=verb, body=body):
+
+                def reply(answer: Reply) -> None:
+                    connection.send({"event": "page", "status": answer.status, "body": answer.body})
+
+                visitor = Visitor(LOCAL, connection.uid)
+                self._waiting[connection] = self._broker.page(ticket, verb, bytes(body), visitor, reply)
+
+    def left(self, connection: Connection) -> None:
+        self.crowd.leave(connection)
+        gone = self._waiting.pop(connection, None)
+        if gone is not None:
+            gone()
+        self._broker.settle()
+
+
+def _rows(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list(itertools.islice(rows, MAX_ROWS))

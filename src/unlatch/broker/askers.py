@@ -1,0 +1,59 @@
+"""The askers' socket: put a prompt, hear what becomes of it. Nothing here lists, answers or withdraws for others.
+
+The directory of this socket may be mounted into a container, whose root may be the host's uid 0: so uid 0 is nothing
+special here.
+"""
+
+from unlatch.broker.actions import Peer
+from unlatch.broker.connections import Connection, Crowd, user_name
+from unlatch.broker.server import Broker
+
+PER_PROMPT = 4  # connections that one uid may hold for each prompt that it may have open
+AT_LEAST = 64  # connections of one uid, however few prompts: askers that come and go
+
+
+class Askers:
+    """The side of :class:`~unlatch.broker.connections.Connection` for askers."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.max_unread = 262_144  # some answers, each at most 32 KiB
+        self._broker = broker
+        self.crowd = Crowd(max(AT_LEAST, PER_PROMPT * broker.settings.quota_open))
+
+    def came(self, connection: Connection) -> None:
+        room = self.crowd.enter(connection)
+        self._broker.prepare()
+        if connection.uid == self._broker.overflow_uid:
+            self._refuse(connection, "uid", "the kernel does not say who asks (a user namespace without a mapping)")
+        elif not room:
+            self._refuse(connection, "quota", "this user has too many connections")
+        elif self._broker.refusal:
+            self._refuse(connection, "config", self._broker.refusal)
+
+    def said(self, connection: Connection, line: bytes, *, first: bool) -> None:
+        from unlatch.broker import messages
+
+        pending, now = self._broker.pending, self._broker.now()
+        match messages.decode_asker(line, first):
+            case messages.Register() as register:
+                peer = Peer(connection, connection.uid, connection.gid, user_name(connection.uid))
+                actions = pending.register(now, peer, register)
+            case messages.Taken(ticket=ticket):
+                actions = pending.taken(now, connection, ticket)
+            case messages.Spoiled(ticket=ticket):
+                actions = pending.spoiled(now, connection, ticket)
+            case messages.Verdict(ticket=ticket, outcome=outcome, sealed=sealed):
+                actions = pending.verdict(now, connection, ticket, outcome, sealed)
+            case messages.Withdraw(ticket=ticket, why=why):
+                actions = pending.withdraw(now, connection, ticket, why)
+        self._broker.perform(actions)
+
+    def left(self, connection: Connection) -> None:
+        self.crowd.leave(connection)
+        self._broker.asker_gone(connection)
+
+    def _refuse(self, connection: Connection, why: str, text: str) -> None:
+        self._broker.audit.write(
+            {"event": "refused", "uid": connection.uid, "user": user_name(connection.uid), "why": why, "text": text}
+        )
+        connection.refuse(why, text)
