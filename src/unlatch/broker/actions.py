@@ -30,14 +30,14 @@ class Reply(NamedTuple):
     """A page's answer: HTTP status and JSON body. 404 carries no body: the shell sends its one static page."""
 
     status: int
-    body: dict[str, Any]
+    body: dict[str, Any] = {}  # noqa: RUF012 (nobody changes a reply)
 
 
 class Later(NamedTuple):
     """No reply yet: keep the request open; a :class:`Wake` for the same ticket and page will finish it."""
 
 
-NOT_FOUND = Reply(404, {})
+NOT_FOUND = Reply(404)
 LATER = Later()
 
 
