@@ -13,7 +13,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unlatch import __version__
 from unlatch.broker import http
-from unlatch.broker.actions import Actions, Audit, End, Hangup, Later, Remind, Reply, Ring, Tell, Visitor, Wake
+from unlatch.broker.actions import (
+    NOT_FOUND,
+    Actions,
+    Audit,
+    End,
+    Hangup,
+    Later,
+    Remind,
+    Reply,
+    Ring,
+    Tell,
+    Visitor,
+    Wake,
+)
 from unlatch.broker.audit import Audit as AuditTrail
 from unlatch.broker.connections import Connection, overflow_uid
 from unlatch.broker.listen import PageListener
@@ -62,6 +75,7 @@ class Broker:
         self._ringer: Ringer | None = None
         self._pages: http.Server | None = None
         self._waiting: dict[tuple[str, str], Callable[[Reply], None]] = {}
+        self._page_fingerprint = ""
         self._listening = False
         self._listen_trouble = ""
         self._timer: asyncio.TimerHandle | None = None
@@ -177,12 +191,12 @@ class Broker:
         from unlatch.broker import messages
 
         if not self.knows(ticket):
-            reply(Reply(404))
+            reply(NOT_FOUND)
             return None
         try:
             said = messages.decode_body(verb, body)
         except Malformed:
-            reply(Reply(404))
+            reply(NOT_FOUND)
             return None
         now = self.now()
         answer: Reply | Later
@@ -211,8 +225,10 @@ class Broker:
 
     def _page_server(self) -> http.Server:
         if self._pages is None:
+            from unlatch.broker.page import fingerprint
             from unlatch.broker.web import PageSite
 
+            self._page_fingerprint = fingerprint()
             site = PageSite(self.settings.public_url, self)
             self._pages = http.Server(site, parse_networks(self.settings.allow_from))
         return self._pages
@@ -270,8 +286,6 @@ class Broker:
 
     def status(self) -> dict[str, Any]:
         """How the broker does; whose prompts are shown with it is the admin side's matter."""
-        from unlatch.broker import page
-
         assert self._ringer is not None
         troubles = (self.refusal, *self._given.trouble, self._listen_trouble, self.audit.trouble)
         broker = {
@@ -281,7 +295,7 @@ class Broker:
             "address": self.settings.public_url,
             "listening": self._listening,
             "open": self.pending.open_prompts,
-            "page": page.fingerprint(),
+            "page": self._page_fingerprint,
             "trouble": "; ".join(trouble for trouble in troubles if trouble),
         }
         return {"event": "status", "broker": broker, "notifiers": list(self._ringer.status())}
