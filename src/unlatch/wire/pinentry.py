@@ -171,25 +171,27 @@ class Dialogue:
     def _reply(self, line: bytes) -> bytes | bytearray:
         if not line or line.startswith(b"#"):
             return b""
-        text = line.split(b"\0", 1)[0]  # to pinentry a line is a C string
         try:
-            if text[:1] in (b"", b" ", b"\t"):
-                raise _syntax("leading white-space")
-            if text.startswith(b"D "):
-                raise AssuanError(*_NOT_IMPLEMENTED)
-            command, arguments = split_command(text)
-            if command not in COMMANDS:
-                raise AssuanError(*_UNKNOWN_COMMAND)
-            if command in _REQUESTS:
-                self._open(command, arguments, line)
-                return b""
-            if command == b"BYE":
-                self.closed = True
-                return b"OK closing connection\n"
-            said = self._execute(command, arguments, line)
+            return self._run(line)
         except AssuanError as error:
             return error.line()
-        return said + b"OK\n"
+
+    def _run(self, line: bytes) -> bytes | bytearray:
+        text = line.split(b"\0", 1)[0]  # to pinentry a line is a C string
+        if text[:1] in (b"", b" ", b"\t"):
+            raise _syntax("leading white-space")
+        if text.startswith(b"D "):
+            raise AssuanError(*_NOT_IMPLEMENTED)
+        command, arguments = split_command(text)
+        if command not in COMMANDS:
+            raise AssuanError(*_UNKNOWN_COMMAND)
+        if command in _REQUESTS:
+            self._open(command, arguments, line)
+            return b""
+        if command == b"BYE":
+            self.closed = True
+            return b"OK closing connection\n"
+        return self._execute(command, arguments, line) + b"OK\n"
 
     def _open(self, command: bytes, arguments: bytes, line: bytes) -> None:
         self._lines[command] = line
