@@ -42,6 +42,7 @@ class House:
     """Directories and environment of one test. GNUPGHOME has to stay under 84 characters, so it lies in /tmp."""
 
     def __init__(self) -> None:
+        self.uid = os.getuid()
         self.root = Path(tempfile.mkdtemp(prefix="unlatch-", dir="/tmp"))
         self.gnupg = self._directory("gnupg")
         self.runtime = self._directory("run")
@@ -95,6 +96,20 @@ class House:
         assert reply.status == 200, reply
         return page
 
+    def answers_on(self, page: Page) -> bool:
+        """Is the broker there, and does it know this page's ticket (again)?"""
+        try:
+            return page.view().status == 200
+        except OSError:
+            return False
+
+    def is_served(self) -> bool:
+        """Does a broker answer on the admin socket?"""
+        try:
+            return "broker" in self.ask_admin({"op": "status"})
+        except OSError:
+            return False
+
     def ask_admin(self, message: dict[str, Any]) -> dict[str, Any]:
         """One request on the broker's admin socket (docs/protocol.md section 5)."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as admin:
@@ -112,9 +127,18 @@ class House:
             pid for pid in _pids() if home in _read(pid, "environ").split(b"\0") or home[5:] in _read(pid, "cmdline")
         ]
 
+    def processes_called(self, name: bytes) -> list[int]:
+        """The pids of the processes of this house that have ``name`` among their arguments."""
+        return [pid for pid in self.processes() if name in _read(pid, "cmdline")]
+
     def brokers(self) -> list[int]:
         """The pids of this house's brokers."""
-        return [pid for pid in self.processes() if b"unlatch.broker.main" in _read(pid, "cmdline")]
+        return self.processes_called(b"unlatch.broker.main")
+
+    def end(self, pid: int) -> None:
+        """End a process of this house and wait until it is gone."""
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: pid not in self.processes(), f"the end of process {pid}")
 
     def clear(self) -> None:
         """End every process of the house, first politely, then remove it."""

@@ -30,6 +30,15 @@ class Phone:
         """The ring with this number, counted from 1; waits for it."""
         return self._nth("ring", number, seconds)
 
+    def ring_of(self, kind: str, number: int = 1) -> Message:
+        """The ring with this number among those for one kind of prompt; waits for it."""
+
+        def look() -> list[Message]:
+            rings = [ring for ring in self.messages("ring") if ring["kind"] == kind]
+            return rings[number - 1 : number]
+
+        return until(look, f"ring number {number} for a {kind}")[0]
+
     def end(self, number: int = 1) -> Message:
         """The end message with this number; waits for it."""
         return self._nth("end", number)

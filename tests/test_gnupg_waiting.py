@@ -1,0 +1,117 @@
+"""What happens while GnuPG waits: clients pile up or die, the broker dies, twenty ask at once. Nothing is lost."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from house import PINENTRY, House
+from real_gnupg import PASSPHRASE, PLAINTEXT, Keyring, finish
+from waiting import until
+
+
+@pytest.mark.long
+def test_three_clients_answered_after_twenty_seconds(house: House) -> None:
+    """Three services want the same key and somebody answers after 20 s: all three go on, with one ring that sounds."""
+    keyring = Keyring(house)
+    services = [keyring.decrypt() for _ in range(3)]
+    house.phone.ring()
+    time.sleep(20)  # the wait is the behaviour under test: gpg-agent lets its other clients queue for 60 s
+    assert all(service.poll() is None for service in services)
+    answered: set[str] = set()
+
+    def all_ended() -> bool:
+        for ring in house.phone.messages("ring"):
+            if ring["link"] not in answered:
+                answered.add(ring["link"])
+                house.open(ring["link"]).unlock(PASSPHRASE)
+        return all(service.poll() is not None for service in services)
+
+    until(all_ended, "the end of all three")
+    assert [finish(service)[:2] for service in services] == [(0, PLAINTEXT)] * 3
+    assert [ring["quiet"] for ring in house.phone.messages("ring")].count(False) == 1
+
+
+def test_a_killed_client_withdraws_its_prompt(house: House) -> None:
+    """gpg-agent leaves the pinentry running when its client dies; ours sees that and takes the prompt back."""
+    service = Keyring(house).decrypt()
+    ring = house.phone.ring()
+    page = house.open(ring["link"])
+    service.kill()
+    end = house.phone.end()
+    assert (end["id"], end["outcome"], end["link"]) == (ring["id"], "withdrawn", "")
+    assert page.unlock(PASSPHRASE).body == {"state": "withdrawn"}
+    until(lambda: not pinentries(house), "the end of the pinentry")
+    finish(service)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signalled_pinentry_answers_and_goes(house: House, number: signal.Signals) -> None:
+    """SIGTERM and SIGINT end the pinentry at once: gpg-agent hears a cancel, the prompt is withdrawn."""
+    service = Keyring(house).decrypt()
+    house.phone.ring()
+    (pinentry,) = pinentries(house)
+    os.kill(pinentry, number)
+    code, _, errors = finish(service)
+    assert code != 0
+    assert "cancel" in errors.lower()
+    assert house.phone.end()["outcome"] == "withdrawn"
+
+
+def test_the_same_key_again_rings_no_second_time(house: House) -> None:
+    """A job that is restarted asks for the same key within ten minutes: the old message is edited, without a sound."""
+    keyring = Keyring(house)
+    first = keyring.decrypt()
+    ring = house.phone.ring()
+    first.kill()
+    house.phone.end()
+    second = keyring.decrypt()
+    again = house.phone.ring(2)
+    assert (again["quiet"], again["id"]) == (True, ring["id"])
+    assert again["link"] != ring["link"]
+    house.open(again["link"]).unlock(PASSPHRASE)
+    assert finish(second)[:2] == (0, PLAINTEXT)
+    finish(first)
+
+
+def test_a_killed_broker_comes_back_with_the_same_link(house: House) -> None:
+    """The broker is killed while GnuPG waits: the asker starts another and the link already sent goes on working."""
+    service = Keyring(house).decrypt()
+    ring = house.phone.ring()
+    page = house.open(ring["link"])
+    (broker,) = house.brokers()
+    os.kill(broker, signal.SIGKILL)
+    until(lambda: house.brokers() not in ([], [broker]), "another broker")
+    until(lambda: house.answers_on(page), "the old link on the new broker")
+    page.unlock(PASSPHRASE)
+    assert page.verdict().outcome == "accepted"
+    assert finish(service)[:2] == (0, PLAINTEXT)
+    assert len(house.phone.messages("ring")) == 1
+
+
+def test_twenty_askers_at_once_start_one_broker(house: House) -> None:
+    """Twenty pinentries find no broker: exactly one is started, and each of them is rung for."""
+    askers = [
+        subprocess.Popen(
+            [PINENTRY], env=house.environ(), cwd="/", start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for _ in range(20)
+    ]  # fmt: skip
+    for number, asker in enumerate(askers):
+        assert asker.stdin is not None
+        asker.stdin.write(b"SETKEYINFO n/%040X\nSETDESC key %d\nGETPIN\n" % (number, number))
+        asker.stdin.flush()
+    until(lambda: len(house.phone.messages("ring")) == 20, "twenty rings")
+    assert len(house.brokers()) == 1
+    assert len({ring["link"] for ring in house.phone.messages("ring")}) == 20
+    for number, ring in enumerate(house.phone.messages("ring")):
+        house.open(ring["link"]).unlock(b"answer %d" % number)
+    answers = {asker.communicate(b"", timeout=20)[0].splitlines()[-2] for asker in askers}
+    assert answers == {b"D answer %d" % number for number in range(20)}
+
+
+def pinentries(house: House) -> list[int]:
+    """The pids of this house's pinentries."""
+    return house.processes_called(b"pinentry-unlatch")
