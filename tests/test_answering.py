@@ -1,102 +1,17 @@
 """The terminal answerer as a page: what it accepts as shown, what it sends, and what it makes of every reply."""
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from fake_broker import PROMPT, Broker, Time
 
-from unlatch import base64url, seal
-from unlatch.answering import UNREACHABLE_SECONDS, VERDICT_SECONDS, Clock, Page, Reply
+from unlatch import seal
+from unlatch.answering import UNREACHABLE_SECONDS, VERDICT_SECONDS, Page, Reply
 from unlatch.errors import LinkOver, Malformed, SealBroken, Unreachable
-from unlatch.prompt import Answer, Prompt, Verdict, details_to_json
+from unlatch.prompt import Verdict
 from unlatch.secret import Secret
-
-STAMP = {"host": "web03", "uid": 1000, "user": "git", "account": "git@web03", "age": 2, "person": "", "followers": []}
-PROMPT = Prompt("passphrase", "Unlock", ("amber", "falcon"), 0)
-
-
-class Time:
-    """A clock that only sleeping moves."""
-
-    def __init__(self) -> None:
-        self.passed = 0.0
-
-    def clock(self) -> Clock:
-        return Clock(lambda: self.passed, self.sleep)
-
-    def sleep(self, seconds: float) -> None:
-        self.passed += seconds
-
-
-class Broker:
-    """A broker with its asker in one object: one prompt after the other, real seals, and faults on demand."""
-
-    def __init__(self, prompt: Prompt = PROMPT) -> None:
-        self.prompt = prompt
-        self.right = b"correct horse"
-        self.answers: list[Answer] = []
-        self.posts: list[str] = []
-        self.faults: list[Reply | Exception] = []  # each spoils one post
-        self.stamp: dict[str, Any] = dict(STAMP)
-        self.verdict = b""
-        self.start()
-
-    def start(self) -> None:
-        """Open a prompt under a new link."""
-        self.owned = seal.new_link(os.urandom)
-        self.padded = seal.pad(details_to_json(self.prompt))
-        self.forget()
-
-    def forget(self) -> None:
-        """What a broker's restart does: nonces are gone, the asker registers again."""
-        self.nonce = os.urandom(16)
-        self.verdict = b""
-
-    @property
-    def link(self) -> seal.Link:
-        return self.owned.link
-
-    def post(self, ticket: str, verb: str, body: Mapping[str, Any]) -> Reply:
-        self.posts.append(verb)
-        if self.faults:
-            fault = self.faults.pop(0)
-            if isinstance(fault, Exception):
-                raise fault
-            return fault
-        json.dumps(body)  # it must be able to travel
-        assert ticket == self.link.ticket_text
-        if verb == "hello":
-            return Reply(200, {"nonce": base64url.encode(self.nonce)})
-        page = base64url.decode(body["page"], "page", 16)
-        proof = seal.view_proof(seal.keys_of(self.link).view, self.nonce, page)
-        if base64url.decode(body["proof"], "proof") != proof:
-            return Reply(404, {})
-        return Reply(200, getattr(self, f"_{verb}")(body))
-
-    def _view(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        details = seal.seal_details(self.link, self.padded, os.urandom)
-        stamp = seal.seal_stamp(self.link, json.dumps(self.stamp).encode(), os.urandom)
-        sealed = {"details": base64url.encode(details), "stamp": base64url.encode(stamp)}
-        return {"state": "open", "remaining": 3600, **sealed}
-
-    def _answer(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        answer = seal.open_answer(self.owned, self.padded, base64url.decode(body["sealed"], "sealed"))
-        self.answers.append(answer)
-        ticket, following = self.link.ticket, None
-        right = answer.secret is None or answer.secret == Secret(self.right)
-        if not right:
-            self.following = seal.new_link(os.urandom)
-            following = (self.following.link.ticket_text, self.following.link.fragment)
-        outcome = "denied" if answer.answer == "no" else "accepted" if right else "wrong"
-        self.verdict = seal.seal_verdict(answer.reply_key, ticket, Verdict(outcome, "", following), os.urandom)
-        return {"state": "sent"}
-
-    def _wait(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        if not self.verdict:
-            return {"turn": body["seen"] + 1, "state": "open", "remaining": 3599}
-        return {"turn": 2, "state": "verdict", "sealed": base64url.encode(self.verdict)}
 
 
 def open_page(broker: Broker, time: Time | None = None) -> Page:
@@ -139,8 +54,6 @@ def test_after_a_wrong_passphrase_the_page_goes_on_by_itself() -> None:
     page = open_page(broker)
     verdict = page.answer("secret", Secret(b"wrong"))
     assert verdict.outcome == "wrong"
-    broker.owned = broker.following
-    broker.forget()
     assert page.follow(verdict).answer("secret", Secret(b"correct horse")).outcome == "accepted"
     with pytest.raises(Malformed):
         page.follow(Verdict("accepted"))

@@ -42,7 +42,7 @@ Exit codes:
 @click.option("--digits", metavar="NN", default="", help="The two digits that the asking session shows.")
 @click.option("--ca-file", type=click.Path(exists=True, dir_okay=False), help="Trust these authorities only.")
 @click.argument("arguments", nargs=-1, metavar="")
-def command(  # noqa: PLR0917  # click calls it by name
+def command(
     from_stdin: bool, confirm: bool, deny: bool, digits: str, ca_file: str | None, arguments: Sequence[str]
 ) -> int:
     """Answer a prompt from the terminal.

@@ -67,4 +67,6 @@ def _who_is_rung(settings: Settings) -> Iterator[str]:
     for name in sorted(unused):
         yield f"the notifier {name} is used by nobody"
     for number, rule in enumerate(settings.rules or (), start=1):
-        yield f"rule {number}: {rule.action}"
+        conditions = {name: getattr(rule, name) for name in ("user_data", "unit", "keygrip", "tty")}
+        matched = " and ".join(f"{name} is {value}" for name, value in conditions.items() if value is not None)
+        yield f"rule {number}: {rule.action}{' where ' + matched if matched else ' always'}"

@@ -8,10 +8,8 @@ import http.client
 import json
 import os
 import pwd
-import socket
+import signal
 import ssl
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -44,14 +42,17 @@ class Admin:
         """Send one line and return the line that answers it.
 
         Raises:
-            OSError: the broker went away.
+            Unreachable: the broker went away, or says nothing.
             Refused: it serves no more of this user's connections, or none of this uid's.
             Malformed: what it said is no line of the protocol.
         """
-        self._connection.sendall(lines.encode({"v": lines.VERSION, **message}))
-        line = self._read.readline(MAX_LIST)
+        try:
+            self._connection.sendall(lines.encode({"v": lines.VERSION, **message}))
+            line = self._read.readline(MAX_LIST)
+        except OSError as error:
+            raise Unreachable(_why(error)) from None
         if not line.endswith(b"\n"):
-            raise ConnectionResetError("the broker went away")
+            raise Unreachable("it went away")
         said = lines.decode(line)
         if said.get("event") == "refused":
             raise Refused(str(said.get("why")), str(said.get("text")))
@@ -92,20 +93,30 @@ class AdminDoor:
 
     def post(self, ticket: str, verb: str, body: Mapping[str, Any]) -> Reply:
         """See :class:`unlatch.answering.Door`."""
-        try:
-            self._admin = self._admin or find_admin()
-            if self._admin is None:
-                raise Unreachable("no broker is running")
-            said = self._admin.ask({"op": "page", "ticket": ticket, "verb": verb, "body": dict(body)})
-        except OSError as error:
-            if self._admin is not None:
-                self._admin.close()
-            self._admin = None
-            raise Unreachable(error.strerror or str(error)) from None
+        said = self._ask({"op": "page", "ticket": ticket, "verb": verb, "body": dict(body)})
         status, fields = said.get("status"), said.get("body")
         if said.get("event") != "page" or type(status) is not int or not isinstance(fields, dict):
             raise Malformed("reply")
         return Reply(status, fields)
+
+    def _ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        self._admin = self._admin or _find_again()
+        try:
+            return self._admin.ask(message)
+        except Unreachable:
+            self._admin.close()
+            self._admin = None
+            raise
+
+
+def _find_again() -> Admin:
+    try:
+        admin = find_admin()
+    except OSError as error:
+        raise Unreachable(_why(error)) from None
+    if admin is None:
+        raise Unreachable("none is running")
+    return admin
 
 
 class RemoteLink(NamedTuple):
@@ -147,7 +158,7 @@ class RemoteDoor:
         """See :class:`unlatch.answering.Door`."""
         connection = self._connection()
         try:
-            with _deadline(connection):
+            with _deadline(REPLY_SECONDS):
                 connection.request(
                     "POST", f"{self._path}{ticket}/{verb}", json.dumps(body), {"Content-Type": "application/json"}
                 )
@@ -155,9 +166,10 @@ class RemoteDoor:
                 data = response.read(MAX_BODY + 1)
         except ssl.SSLCertVerificationError as error:
             raise Unreachable(f"{self._authority}: its certificate is not trusted: {error.verify_message}") from None
-        except (OSError, http.client.HTTPException) as error:
-            why = getattr(error, "strerror", None) or type(error).__name__
-            raise Unreachable(f"{self._authority}: {why}".lower()) from None
+        except OSError as error:
+            raise Unreachable(f"{self._authority}: {_why(error)}") from None
+        except http.client.HTTPException as error:  # its text may quote the path, and so the ticket
+            raise Unreachable(f"{self._authority}: no HTTP: {type(error).__name__}") from None
         finally:
             connection.close()
         return _reply(response.status, data)
@@ -169,25 +181,23 @@ class RemoteDoor:
 
 
 @contextlib.contextmanager
-def _deadline(connection: http.client.HTTPConnection) -> Iterator[None]:
-    """Cut the connection when the whole exchange takes too long; its own limit begins anew with every byte."""
-    until = time.monotonic() + REPLY_SECONDS
+def _deadline(seconds: float) -> Iterator[None]:
+    """Cut the whole exchange: a socket's own time limit begins anew with every byte. For the main thread only."""
 
-    def cut() -> None:
-        sock = connection.sock
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+    def cut(*_: object) -> None:
+        raise TimeoutError("timed out")
 
-    timer = threading.Timer(REPLY_SECONDS, cut)
-    timer.daemon = True
-    timer.start()
+    before = signal.signal(signal.SIGALRM, cut)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
-        timer.cancel()
-    if time.monotonic() > until:
-        raise TimeoutError("took too long")
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or str(error) or type(error).__name__).lower()
 
 
 def _reply(status: int, data: bytes) -> Reply:

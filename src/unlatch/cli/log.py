@@ -105,4 +105,4 @@ def _sentence(record: dict[str, Any]) -> str:
         for name, value in record.items()
         if name not in {"time", "event"} and value not in ("", None, [])
     )
-    return voice.clean(f"{record['time']}  {record.get('event', '?')!s:<10}  {noted}")
+    return voice.clean(f"{record['time']}  {record.get('event', '?')!s:<10}  {noted}").rstrip()

@@ -42,17 +42,22 @@ def cli() -> None:
 
 def main() -> None:
     """The entry point."""
-    # Askers of a service may be started with SIGINT ignored; at a prompt it must always end us.
+    # Both unwind as exceptions do, so that a terminal gets its echo back; SIGINT may have come ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code. Nothing is raised, and a traceback is never shown."""
     try:
-        code = cli.main(arguments, prog_name="unlatch", standalone_mode=False)
+        # Not cli.main(): it would take broken pipes and interruptions into its own hands.
+        with cli.make_context("unlatch", arguments) as context:
+            code = cli.invoke(context)
         sys.stdout.flush()
-    except (KeyboardInterrupt, click.Abort):
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except KeyboardInterrupt:
         voice.tell("interrupted")
         return voice.INTERRUPTED
     except BrokenPipeError:

@@ -1,0 +1,60 @@
+"""The manual pages: clean for mandoc, and telling of every option, key and exit code that there is."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+from unlatch import settings
+from unlatch.cli.main import COMMANDS, cli
+
+PAGES = sorted((Path(__file__).parents[1] / "man").iterdir())
+OUR_PAGES = "referenced manual not found"  # they are not installed where the tests run
+
+
+@pytest.mark.skipif(not shutil.which("mandoc"), reason="mandoc is not installed")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_mandoc_finds_nothing_to_complain_of(page: Path) -> None:
+    """Not even a matter of style."""
+    done = subprocess.run(["mandoc", "-T", "lint", page], capture_output=True, text=True, check=False)
+    assert [line for line in done.stdout.splitlines() if OUR_PAGES not in line] == []
+
+
+def text_of(name: str) -> str:
+    """A page's source without the escapes and macros that stand within options."""
+    source = next(page for page in PAGES if page.name == name).read_text()
+    return re.sub(r"Fl Fl ", "--", source)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_stands_in_the_manual(name: str) -> None:
+    """Nothing that --help knows is missing there."""
+    page = text_of("unlatch.1")
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert f".Cm {name}" in page
+    commands = [command, *getattr(command, "commands", {}).values()]
+    for option in (parameter for each in commands for parameter in each.params if isinstance(parameter, click.Option)):
+        assert option.opts[0] in page
+
+
+def test_every_key_of_the_file_stands_in_the_manual() -> None:
+    """Nothing that the file may say is missing there."""
+    page = text_of("unlatch.toml.5")
+    tables = [settings.TOP, *settings.TABLES.values(), settings.PERSON, settings.NOTIFIER]
+    for key in (key for table in tables for key in table):
+        assert re.search(rf"^\.It Cm {key}$", page, re.MULTILINE), key
+
+
+def test_the_example_of_the_manual_is_clean(tmp_path: Path) -> None:
+    """It can be copied as it stands, but for its programs."""
+    from unlatch.config import load
+
+    page = text_of("unlatch.toml.5")
+    example = page.rpartition(".Bd -literal -offset indent\n")[2].partition(".Ed")[0]
+    file = tmp_path / "unlatch.toml"
+    file.write_text(example.replace("/usr/local/bin/send-to-chat", "/bin/sh"))
+    assert load(str(file), {"PATH": "/bin"}, 1000).mistakes == ()
