@@ -207,7 +207,7 @@ class Asker:
                 "after": "" if again or beside else question.after,
                 "rung": again and question.registered,
                 "views": views,
-                "told": question.told,
+                "told": question.told if again else [],  # nobody was told of a fresh link
             }
         )
 
