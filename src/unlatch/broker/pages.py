@@ -50,7 +50,7 @@ class Pages:
         if prompt.state is not State.OPEN:
             return Reply(409, {"state": "answered"}), []
         actions: Actions = []
-        page = link.pages.get(page_id)
+        page = link.page(page_id)
         if page is None and visitor.uid is None and link.views() >= self._policy.views:
             return Reply(409, {"state": "elsewhere"}), self._crowded(now, link, visitor)
         if page is None:
@@ -97,9 +97,10 @@ class Pages:
     def left(self, ticket: str, page_id: str) -> None:
         """The page's held request went away."""
         link = self._table.links.get(ticket)
-        if link is not None and page_id in link.pages:
-            link.pages[page_id].waits = False
-            self._table.deadlines.drop(link.pages[page_id])
+        page = link and link.page(page_id)
+        if page:
+            page.waits = False
+            self._table.deadlines.drop(page)
 
     def waited(self, now: float, page: OpenPage) -> Actions:
         """Nothing happened for as long as a request may be held."""
@@ -108,13 +109,13 @@ class Pages:
     def changed(self, now: float, prompt: OpenPrompt) -> Actions:
         """Pages that wait hear of it now, others when they ask."""
         prompt.turn += 1
-        waiting = [page for link in prompt.links for page in link.pages.values() if page.waits]
+        waiting = [page for link in prompt.links for page in link.pages if page.waits]
         return [action for page in waiting for action in self._wake(page, self._news(now, page))]
 
     def close(self, now: float, link: OpenLink, word: str) -> Actions:
         """The link dies; its pages hear why."""
         reply = Reply(410, {"state": word})
-        actions = [action for page in link.pages.values() if page.waits for action in self._wake(page, reply)]
+        actions = [action for page in link.pages if page.waits for action in self._wake(page, reply)]
         self._table.bury(now, link, word)
         return actions
 
@@ -147,24 +148,25 @@ class Pages:
         link = self._prove(ticket, page_id, proof, visitor)
         if isinstance(link, Reply):
             return link
-        page = link.pages.get(page_id)
+        page = link.page(page_id)
         if page is None:
             return _dead(link.prompt) if link.prompt.state is State.JUDGED else NOT_FOUND
         return page
 
     def _new_page(self, link: OpenLink, page_id: str, visitor: Visitor) -> tuple[OpenPage, Actions]:
         prompt = link.prompt
-        page = link.pages[page_id] = OpenPage(page_id, link, trusted=visitor.uid is not None)
+        page = OpenPage(page_id, link, trusted=visitor.uid is not None)
+        link.pages += (page,)
         if prompt.ring_at is not None:
             prompt.ring_at = None
             self._table.reschedule(prompt)
         actions: Actions = [visited("view", prompt, visitor)]
         if not page.trusted:
             return page, [Tell(prompt.conn, {"event": "viewed", "ticket": link.ticket, "page": page_id}), *actions]
-        trusted = [other for other in link.pages.values() if other.trusted and other is not prompt.answered_by]
+        trusted = [other for other in link.pages if other.trusted and other is not prompt.answered_by]
         if len(trusted) > MOST_TRUSTED:
             actions += self._wake(trusted[0], NOT_FOUND) if trusted[0].waits else []
-            del link.pages[trusted[0].id]
+            link.pages = tuple(other for other in link.pages if other is not trusted[0])
         return page, actions
 
     def _crowded(self, now: float, link: OpenLink, visitor: Visitor) -> Actions:
@@ -183,8 +185,8 @@ class Pages:
     def _stamp(self, now: float, page: OpenPage) -> str:
         """The broker's own word for this page. What it lists is what a denial from it means."""
         link, prompt = page.link, page.link.prompt
-        names = [follower.who for follower in prompt.followers]
-        more = len(names) - MOST_LISTED
+        names = [follower.who for follower in prompt.followers[:MOST_LISTED]]
+        more = len(prompt.followers) - MOST_LISTED
         page.listed = prompt.follower_count
         stamp = {
             "host": self._policy.host,
@@ -193,7 +195,7 @@ class Pages:
             "account": prompt.account,
             "age": int(now - prompt.since),
             "person": prompt.person,
-            "followers": [*names[:MOST_LISTED], f"and {more} more"] if more > 0 else names,
+            "followers": [*names, f"and {more} more"] if more > 0 else names,
         }
         return base64url.encode(seal.seal_stamp(link.link(), json.dumps(stamp).encode("ascii"), self._random))
 

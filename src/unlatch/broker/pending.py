@@ -244,7 +244,8 @@ class Pending:
         actions = self._bell.end(now, prompt, prompt.outcome)
         if prompt.outcome == "accepted":
             self._bell.forget(prompt)
-        for follower in tuple(prompt.followers):
+        followers, prompt.followers = prompt.followers, ()
+        for follower in followers:
             # Whoever said no had these before his eyes; who came later asks for himself.
             denied = prompt.outcome == "denied" and follower.number <= prompt.listed
             event = {"event": "ended" if denied else "released", "ticket": follower.ticket, "outcome": prompt.outcome}

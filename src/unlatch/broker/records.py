@@ -70,7 +70,7 @@ class OpenLink(Record, eq=False):
     fragment: bytes
     details: bytes
     prompt: "OpenPrompt"
-    pages: dict[str, OpenPage] = {}
+    pages: tuple[OpenPage, ...] = ()
     crowded: bool = False
 
     def link(self) -> seal.Link:
@@ -82,9 +82,13 @@ class OpenLink(Record, eq=False):
         """The details, opened again."""
         return details_from_json(seal.open_details(self.link(), self.details))
 
+    def page(self, page_id: str) -> OpenPage | None:
+        """The page with this id, if it was shown the question."""
+        return next((page for page in self.pages if page.id == page_id), None)
+
     def views(self) -> int:
         """How many pages have seen the question, without those of the asker's own user and root."""
-        return sum(not page.trusted for page in self.pages.values())
+        return sum(not page.trusted for page in self.pages)
 
 
 class OpenPrompt(Record, eq=False):
@@ -108,7 +112,7 @@ class OpenPrompt(Record, eq=False):
     links: list[OpenLink] = []
     state: State = State.OPEN
     delivery: dict[str, str] = {}
-    followers: "dict[Follower, None]" = {}
+    followers: "tuple[Follower, ...]" = ()
     follower_count: int = 0  # ever, so that each has a number
     turn: int = 0
     ring_at: float | None = None  # nobody viewed the link that goes on after an answer

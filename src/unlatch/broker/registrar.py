@@ -98,7 +98,7 @@ class Registrar:
         prompt = self._prompt(now, peer, new, audience, message)
         prompt.id, prompt.coalesce = after.id, after.coalesce
         prompt.delivery, after.delivery = after.delivery, {}
-        prompt.followers, after.followers = after.followers, {}
+        prompt.followers, after.followers = after.followers, ()
         prompt.follower_count = after.follower_count
         for follower in prompt.followers:
             follower.leader = prompt
@@ -162,7 +162,7 @@ class Registrar:
 
     def _add_link(self, prompt: OpenPrompt, new: _New, message: Register) -> OpenLink:
         link = OpenLink(new.ticket, new.fragment, new.details, prompt)
-        link.pages = {page: OpenPage(page, link) for page in message.views}
+        link.pages = tuple(OpenPage(page, link) for page in dict.fromkeys(message.views))
         self._table.add_link(link)
         return link
 

@@ -47,7 +47,7 @@ class Table:
         self._of_conn.setdefault(thing.conn, []).append(thing)
         if isinstance(thing, Follower):
             self.followers[thing.ticket] = thing
-            thing.leader.followers[thing] = None
+            thing.leader.followers += (thing,)
             self.deadlines.set(thing, thing.expires)
             return
         self.named[thing.id] = thing
@@ -68,7 +68,7 @@ class Table:
         """A link dies; ``word`` is what a page that can prove it will hear."""
         del self.links[link.ticket]
         self.tombstones.bury(now, link.ticket, keys_of(link.link()).view, word)
-        for page in link.pages.values():
+        for page in link.pages:
             self.deadlines.drop(page)
 
     def stop_counting(self, prompt: OpenPrompt) -> None:
@@ -91,7 +91,7 @@ class Table:
         if isinstance(thing, Follower):
             self._count(thing.uid, -1)
             del self.followers[thing.ticket]
-            del thing.leader.followers[thing]
+            thing.leader.followers = tuple(other for other in thing.leader.followers if other is not thing)
         else:
             self.owed.discard(thing)
 
