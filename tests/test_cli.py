@@ -110,7 +110,7 @@ def test_an_unforeseen_exception_tells_its_place_and_not_its_text(
     def fail() -> None:
         raise RuntimeError("canary")
 
-    monkeypatch.setattr("unlatch.cli.doors.find_admin", fail)
+    monkeypatch.setattr("unlatch.cli.admin.find_admin", fail)
     assert run(["status"]) == 1
     err = capsys.readouterr().err
     assert "unforeseen RuntimeError at test_cli.py:" in err

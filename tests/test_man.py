@@ -1,7 +1,6 @@
 """The manual pages: clean for mandoc, and telling of every option, key and exit code that there is."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,7 +14,6 @@ PAGES = sorted((Path(__file__).parents[1] / "man").iterdir())
 OUR_PAGES = "referenced manual not found"  # they are not installed where the tests run
 
 
-@pytest.mark.skipif(not shutil.which("mandoc"), reason="mandoc is not installed")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_mandoc_finds_nothing_to_complain_of(page: Path) -> None:
     """Not even a matter of style."""

@@ -11,6 +11,7 @@ import click
 from unlatch import prompt, seal
 from unlatch.answering import Clock, Page
 from unlatch.cli import dialogue, doors, voice
+from unlatch.cli.admin import Admin, find_admin
 from unlatch.cli.dialogue import Choice
 from unlatch.errors import Malformed
 from unlatch.secret import Secret, forbid_core_dumps
@@ -78,7 +79,7 @@ def _check_usage(confirm: bool, deny: bool, digits: str, arguments: Sequence[str
 
 
 def _choose(terminal: voice.Terminal) -> Page:
-    admin = doors.find_admin()
+    admin = find_admin()
     if admin is None:
         voice.fail("no broker is running; nothing is waiting", 'links of other hosts: "unlatch answer --stdin"')
     rows = _prompts(admin)
@@ -93,7 +94,7 @@ def _choose(terminal: voice.Terminal) -> Page:
     return Page(doors.AdminDoor(admin), link, os.urandom, CLOCK)
 
 
-def _prompts(admin: doors.Admin) -> list[dict[str, Any]]:
+def _prompts(admin: Admin) -> list[dict[str, Any]]:
     said = admin.ask({"op": "list"})
     rows = said.get("prompts")
     if said.get("event") != "list" or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -133,7 +134,7 @@ def _open_remote(text: bytes, choice: Choice) -> Page:
         remote = doors.parse_remote(text.decode("ascii"))
     except UnicodeDecodeError:
         raise Malformed("link") from None
-    admin = doors.find_admin()
+    admin = find_admin()
     if admin is not None:
         door = doors.AdminDoor(admin)
         if door.post(remote.link.ticket_text, "hello", {}).status == 200:

@@ -6,83 +6,18 @@ Both bound what they read, in bytes and in time, because the other end may be an
 import contextlib
 import http.client
 import json
-import os
-import pwd
 import signal
 import ssl
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from unlatch import runtime, seal, settings
+from unlatch import seal, settings
 from unlatch.answering import Reply
-from unlatch.errors import Malformed, Refused, Unreachable
+from unlatch.cli.admin import REPLY_SECONDS, Admin, find_admin, why
+from unlatch.errors import Malformed, Unreachable
 from unlatch.wire import lines
 
-REPLY_SECONDS = 40.0  # a long poll is held for 25
 MAX_BODY = 131_072  # bytes; details and stamp are 33 KiB each at most
-MAX_LIST = 64 << 20  # bytes; ten thousand prompts, each with its texts
-
-
-class Admin:
-    """A connection to a broker's admin socket."""
-
-    def __init__(self, place: runtime.Runtime, uid: int) -> None:
-        """Connect.
-
-        Raises:
-            OSError: nobody listens there, or it is forbidden.
-            Untrusted: somebody else does.
-        """
-        self.place = place
-        self._connection = runtime.connect(place.admin, uid, host=place.host)
-        self._connection.settimeout(REPLY_SECONDS)
-        self._read = self._connection.makefile("rb")
-
-    def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """Send one line and return the line that answers it.
-
-        Raises:
-            Unreachable: the broker went away, or says nothing.
-            Refused: it serves no more of this user's connections, or none of this uid's.
-            Malformed: what it said is no line of the protocol.
-        """
-        try:
-            self._connection.sendall(lines.encode({"v": lines.VERSION, **message}))
-            line = self._read.readline(MAX_LIST)
-        except OSError as error:
-            raise Unreachable(_why(error)) from None
-        if not line.endswith(b"\n"):
-            raise Unreachable("it went away")
-        said = lines.decode(line)
-        if said.get("event") == "refused":
-            raise Refused(str(said.get("why")), str(said.get("text")))
-        return said
-
-    def close(self) -> None:
-        """Hang up."""
-        self._read.close()
-        self._connection.close()
-
-
-def find_admin() -> Admin | None:
-    """Connect to the first broker that runs for this user: the host's, else their own; None when there is none.
-
-    Raises:
-        OSError, Untrusted: there is one, but not for us.
-    """
-    uid = os.geteuid()
-    for place in runtime.candidates(uid, os.environ, home(uid)):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-            return Admin(place, uid)
-    return None
-
-
-def home(uid: int) -> str:
-    """Where this user's own broker keeps its state; "/" for a uid without an account and without $HOME."""
-    try:
-        return os.environ.get("HOME") or pwd.getpwuid(uid).pw_dir
-    except KeyError:
-        return "/"
 
 
 class AdminDoor:
@@ -113,7 +48,7 @@ def _find_again() -> Admin:
     try:
         admin = find_admin()
     except OSError as error:
-        raise Unreachable(_why(error)) from None
+        raise Unreachable(why(error)) from None
     if admin is None:
         raise Unreachable("none is running")
     return admin
@@ -167,7 +102,7 @@ class RemoteDoor:
         except ssl.SSLCertVerificationError as error:
             raise Unreachable(f"{self._authority}: its certificate is not trusted: {error.verify_message}") from None
         except OSError as error:
-            raise Unreachable(f"{self._authority}: {_why(error)}") from None
+            raise Unreachable(f"{self._authority}: {why(error)}") from None
         except http.client.HTTPException as error:  # its text may quote the path, and so the ticket
             raise Unreachable(f"{self._authority}: no HTTP: {type(error).__name__}") from None
         finally:
@@ -194,10 +129,6 @@ def _deadline(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-def _why(error: OSError) -> str:
-    return (error.strerror or str(error) or type(error).__name__).lower()
 
 
 def _reply(status: int, data: bytes) -> Reply:

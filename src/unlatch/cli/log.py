@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from unlatch import runtime
-from unlatch.cli import doors, voice
+from unlatch.cli import admin, voice
 from unlatch.config import load
 
 MAX_RECORD = 65_536  # bytes; the broker's longest line is a tenth of that
@@ -66,7 +66,7 @@ def _audit_file(path: str | None) -> str:
     if chosen:
         return chosen
     uid = os.geteuid()
-    places = [f"{place.state}/audit.jsonl" for place in runtime.candidates(uid, os.environ, doors.home(uid))]
+    places = [f"{place.state}/audit.jsonl" for place in runtime.candidates(uid, os.environ, admin.home(uid))]
     return next((place for place in places if os.path.exists(place)), places[-1])
 
 

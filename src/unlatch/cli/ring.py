@@ -7,7 +7,7 @@ import click
 
 from unlatch import runtime
 from unlatch.ask import Asker
-from unlatch.cli import doors, voice
+from unlatch.cli import admin, voice
 from unlatch.config import load
 from unlatch.errors import BadConfig, Denied
 from unlatch.prompt import Answer, AskerInfo, Prompt, Verdict
@@ -45,7 +45,7 @@ def command(timeout: int) -> int:
         asker=AskerInfo(command="unlatch ring", tty=_tty()),
         ok="OK",
     )
-    asker = Asker(runtime.candidates(uid, os.environ, doors.home(uid)), uid=uid, environ=os.environ)
+    asker = Asker(runtime.candidates(uid, os.environ, admin.home(uid)), uid=uid, environ=os.environ)
     try:
         asker.open()
         question = asker.put(prompt, seconds=timeout)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from unlatch.cli import doors, voice
+from unlatch.cli import admin, voice
 from unlatch.errors import Malformed
 
 NOTHING: dict[str, Any] = {"broker": None, "prompts": [], "notifiers": []}
@@ -40,13 +40,13 @@ def command(as_json: bool) -> int:
 
 
 def _status() -> dict[str, Any]:
-    admin = doors.find_admin()
-    if admin is None:
+    found = admin.find_admin()
+    if found is None:
         return NOTHING
     try:
-        said = admin.ask({"op": "status"})
+        said = found.ask({"op": "status"})
     finally:
-        admin.close()
+        found.close()
     if said.get("event") != "status" or not isinstance(said.get("broker"), dict):
         raise Malformed("status")
     for name in ("prompts", "notifiers"):

@@ -1,0 +1,81 @@
+"""The broker's admin socket: whose broker it is, and one line for each question (docs/protocol.md section 5)."""
+
+import contextlib
+import os
+import pwd
+from collections.abc import Mapping
+from typing import Any
+
+from unlatch import runtime
+from unlatch.errors import Refused, Unreachable
+from unlatch.wire import lines
+
+REPLY_SECONDS = 40.0  # a long poll is held for 25
+MAX_LIST = 64 << 20  # bytes; ten thousand prompts, each with its texts
+
+
+class Admin:
+    """A connection to a broker's admin socket."""
+
+    def __init__(self, place: runtime.Runtime, uid: int) -> None:
+        """Connect.
+
+        Raises:
+            OSError: nobody listens there, or it is forbidden.
+            Untrusted: somebody else does.
+        """
+        self.place = place
+        self._connection = runtime.connect(place.admin, uid, host=place.host)
+        self._connection.settimeout(REPLY_SECONDS)
+        self._read = self._connection.makefile("rb")
+
+    def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Send one line and return the line that answers it.
+
+        Raises:
+            Unreachable: the broker went away, or says nothing.
+            Refused: it serves no more of this user's connections, or none of this uid's.
+            Malformed: what it said is no line of the protocol.
+        """
+        try:
+            self._connection.sendall(lines.encode({"v": lines.VERSION, **message}))
+            line = self._read.readline(MAX_LIST)
+        except OSError as error:
+            raise Unreachable(why(error)) from None
+        if not line.endswith(b"\n"):
+            raise Unreachable("it went away")
+        said = lines.decode(line)
+        if said.get("event") == "refused":
+            raise Refused(str(said.get("why")), str(said.get("text")))
+        return said
+
+    def close(self) -> None:
+        """Hang up."""
+        self._read.close()
+        self._connection.close()
+
+
+def find_admin() -> Admin | None:
+    """Connect to the first broker that runs for this user: the host's, else their own; None when there is none.
+
+    Raises:
+        OSError, Untrusted: there is one, but not for us.
+    """
+    uid = os.geteuid()
+    for place in runtime.candidates(uid, os.environ, home(uid)):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+            return Admin(place, uid)
+    return None
+
+
+def home(uid: int) -> str:
+    """Where this user's own broker keeps its state; "/" for a uid without an account and without $HOME."""
+    try:
+        return os.environ.get("HOME") or pwd.getpwuid(uid).pw_dir
+    except KeyError:
+        return "/"
+
+
+def why(error: OSError) -> str:
+    """The system's reason, in lower case."""
+    return (error.strerror or str(error) or type(error).__name__).lower()
