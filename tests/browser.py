@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwright, expect
 from proxy import NAME
 from real import real
 from waiting import PATIENCE
@@ -29,13 +29,13 @@ expect.set_options(timeout=PATIENCE * 1000)
 
 
 class Chromium:
-    """A HOME with its trusted authorities, and the driver of the browsers that live in it."""
+    """A HOME with its trusted authorities, and the browsers that live in it."""
 
-    def __init__(self, *authorities: Path) -> None:
+    def __init__(self, playwright: Playwright, *authorities: Path) -> None:
+        self._playwright = playwright
         self.home = Path(tempfile.mkdtemp(prefix="unlatch-chromium-", dir="/tmp"))
         for authority in authorities:
             self._trust(authority)
-        self._playwright = sync_playwright().start()
 
     def headless(self) -> Browser:
         """A browser whose contexts each start without cookies and without memory."""
@@ -59,8 +59,7 @@ class Chromium:
         return self.home / "profile"
 
     def close(self) -> None:
-        """End the driver with its browsers, and forget everything."""
-        self._playwright.stop()
+        """Forget everything; the browsers are to be closed first."""
         shutil.rmtree(self.home, ignore_errors=True)
 
     def _environ(self) -> dict[str, str | float | bool]:

@@ -7,7 +7,7 @@ import pytest
 from house import House
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext
+    from playwright.sync_api import Browser, BrowserContext, Playwright
     from proxy import Caddy
     from strongbox import Strongbox
 
@@ -53,12 +53,23 @@ def caddy() -> "Iterator[Caddy]":
 
 # Not for the whole session: Playwright keeps an event loop in this thread, in which nobody else could run one.
 @pytest.fixture(scope="module")
-def chromium(caddy: "Caddy") -> "Iterator[Browser]":
+def playwright() -> "Iterator[Playwright]":
+    """What drives browsers."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture(scope="module")
+def chromium(playwright: "Playwright", caddy: "Caddy") -> "Iterator[Browser]":
     """A real browser that trusts this proxy."""
     from browser import Chromium
 
-    chromium = Chromium(caddy.authority)
-    yield chromium.headless()
+    chromium = Chromium(playwright, caddy.authority)
+    browser = chromium.headless()
+    yield browser
+    browser.close()
     chromium.close()
 
 

@@ -18,7 +18,8 @@ from waiting import until
 
 NAME = "unlock.example.test"
 
-# Caddy itself takes a free port, so that no two tests can want the same one; its log says which it became.
+# Caddy itself takes a free port, so that no two tests can want the same one; its log says which it became. Nothing is
+# compressed where the tap listens, so that it hears every word.
 CADDYFILE = """{{
 \tadmin off
 \tskip_install_trust
@@ -32,6 +33,7 @@ CADDYFILE = """{{
 
 https://{name}:0 {{
 \ttls internal
+\tlog
 \thandle /web03/* {{
 \t\treverse_proxy unix/{root}/web03.sock
 \t}}
@@ -39,7 +41,9 @@ https://{name}:0 {{
 \t\treverse_proxy unix/{root}/web04.sock
 \t}}
 \thandle /tapped/* {{
-\t\treverse_proxy {tap}
+\t\treverse_proxy {tap} {{
+\t\t\theader_up -Accept-Encoding
+\t\t}}
 \t}}
 }}
 """

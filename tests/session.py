@@ -1,4 +1,4 @@
-"""Our pinentry in a terminal session: a pseudo terminal that it may write to, and its Assuan dialogue on pipes."""
+"""Our pinentry as gpg-agent starts it: an Assuan dialogue on pipes, with or without a terminal to write to."""
 
 import os
 import re
@@ -11,9 +11,9 @@ from waiting import PATIENCE
 
 
 class Session:
-    """One pinentry as gpg-agent would start it for somebody who sits at a terminal."""
+    """One pinentry, for somebody who sits at a terminal or (``terminal=False``) for a service."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: House, *, terminal: bool = True) -> None:
         self._terminal, self._far = os.openpty()
         self._shown = b""
         self._pinentry = subprocess.Popen(
@@ -22,9 +22,8 @@ class Session:
         )  # fmt: skip
         self._buffer = b""
         assert self.reply().startswith(b"OK ")  # the greeting
-        for option in (f"ttyname={os.ttyname(self._far)}", "ttytype=xterm", "lc-ctype=C.UTF-8"):
-            self.say(f"OPTION {option}")
-            assert self.reply() == b"OK"
+        if terminal:
+            self.tell(f"OPTION ttyname={os.ttyname(self._far)}")
 
     def __enter__(self) -> "Session":
         return self
@@ -39,9 +38,13 @@ class Session:
 
     def ask(self, description: str, command: str) -> None:
         """Put a question; its reply comes when somebody answers."""
-        self.say(f"SETDESC {description}")
-        assert self.reply() == b"OK"
+        self.tell(f"SETDESC {description}")
         self.say(command)
+
+    def tell(self, line: str) -> None:
+        """Send a command that is answered with OK at once."""
+        self.say(line)
+        assert self.reply() == b"OK"
 
     def say(self, line: str) -> None:
         """Send one command."""

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from browser import Tab
 from house import House
+from installation import Installation
 from playwright.sync_api import Browser, BrowserContext
 from proxy import Caddy
 from session import Session
@@ -62,7 +63,7 @@ def test_wrong_then_right_on_the_same_page(web03: House, person: BrowserContext,
     tab.unlock("not the passphrase")
     tab.says("Wrong passphrase. Try 2 of 3.")
     assert tab.page.url != link
-    Tab(stranger, link).shows("This link has been used")
+    Tab(stranger, link).shows("There is a newer link")
     tab.unlock(PASSPHRASE)
     tab.shows("Unlocked")
     assert content(gpg) == CONTENT
@@ -199,6 +200,24 @@ def test_the_broker_dies_under_a_sent_answer(web03: House, person: BrowserContex
         tab.says("No connection. Trying again")
     tab.shows("Unlocked")
     assert content(gpg) == CONTENT
+
+
+def test_an_upgrade_in_mid_prompt(web03: House, strongbox: Strongbox, person: BrowserContext) -> None:
+    """The package is exchanged and the broker restarted from the new one; the asker that waits goes on with the old."""
+    installation = Installation(web03.root / "opt")
+    (web03.gnupg / "gpg-agent.conf").write_text(f"pinentry-program {installation.pinentry}\n")
+    gpg = decrypt(web03)
+    tab = Tab(person, web03.phone.ring()["link"])
+    tab.shows_question()
+    installation.exchange("999")
+    kill_broker(web03)
+    tab.unlock("not the passphrase")
+    tab.says("Wrong passphrase. Try 2 of 3.")
+    tab.unlock(PASSPHRASE)
+    tab.shows("Unlocked")
+    assert content(gpg) == CONTENT
+    assert web03.ask_admin({"op": "status"})["broker"]["version"] == "999"
+    assert len(web03.phone.messages("ring")) == 1
 
 
 # -- helpers -----------------------------------------------------------------------------------------------------------
