@@ -8,6 +8,7 @@ import click
 import pytest
 
 from unlatch import settings
+from unlatch.cli import voice
 from unlatch.cli.main import COMMANDS, cli
 
 PAGES = sorted((Path(__file__).parents[1] / "man").iterdir())
@@ -56,3 +57,11 @@ def test_the_example_of_the_manual_is_clean(tmp_path: Path) -> None:
     file = tmp_path / "unlatch.toml"
     file.write_text(example.replace("/usr/local/bin/send-to-chat", "/bin/sh"))
     assert load(str(file), {"PATH": "/bin"}, 1000).mistakes == ()
+
+
+def test_every_exit_code_stands_in_the_manual() -> None:
+    """Scripts are written against it."""
+    page = text_of("unlatch.1")
+    codes = (voice.OK, voice.FAILED, voice.USAGE, voice.WRONG, voice.OVER, voice.FURTHER)
+    for code in (*codes, voice.INTERRUPTED, voice.BROKEN_PIPE):
+        assert re.search(rf"^\.It {code}$", page, re.MULTILINE), code
