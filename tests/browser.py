@@ -90,9 +90,9 @@ class Tab:
         """The heading of an open question."""
         return self.page.get_by_role("heading", name="asks for")
 
-    def unlock(self, secret: str) -> None:
+    def unlock(self, secret: bytes) -> None:
         """Type the secret and press Unlock."""
-        self.page.get_by_label("Passphrase", exact=True).fill(secret)
+        self.page.get_by_label("Passphrase", exact=True).fill(secret.decode())
         self.page.get_by_role("button", name="Unlock").click()
 
     def deny(self) -> None:

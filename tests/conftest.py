@@ -9,7 +9,7 @@ from house import House
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Playwright
     from proxy import Caddy
-    from strongbox import Strongbox
+    from real_gnupg import Keyring
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -29,16 +29,6 @@ def house() -> Iterator[House]:
 
 
 # What only some tests need is imported when the first of them runs.
-
-
-@pytest.fixture(scope="session")
-def strongbox() -> "Iterator[Strongbox]":
-    """A real GnuPG key with its passphrase, and a file that only it opens."""
-    from strongbox import Strongbox
-
-    strongbox = Strongbox()
-    yield strongbox
-    strongbox.close()
 
 
 @pytest.fixture(scope="session")
@@ -90,8 +80,9 @@ def stranger(chromium: "Browser") -> "Iterator[BrowserContext]":
 
 
 @pytest.fixture
-def web03(house: House, caddy: "Caddy", strongbox: "Strongbox") -> House:
-    """A house with a strongbox, whose page is the proxy's at /web03/."""
+def web03(house: House, caddy: "Caddy") -> "Keyring":
+    """A house with a GnuPG key, whose page is the proxy's at /web03/."""
+    from real_gnupg import Keyring
+
     caddy.serve("web03", house)
-    strongbox.put_into(house)
-    return house
+    return Keyring(house)

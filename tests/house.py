@@ -49,6 +49,7 @@ class House:
         self.page = self.root / "page.sock"
         self.settings = self.root / "unlatch.toml"
         self.phone = Phone(self.root / "phone")
+        self._started: list[subprocess.Popen[bytes]] = []
         self.configure()
 
     def configure(self, top: str = "", tables: str = "", *, end_to_end: bool = False) -> None:
@@ -73,11 +74,13 @@ class House:
 
     def start(self, *command: str | Path, **more: str) -> subprocess.Popen[bytes]:
         """Start a program as a service would: no terminal, own session, nothing on standard input, working in /."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [str(word) for word in command],
             env=self.environ(**more), cwd="/", start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
+        self._started.append(process)
+        return process
 
     def run(self, *command: str | Path, feed: bytes = b"", **more: str) -> bytes:
         """Run a program that must succeed within a minute; gives its standard output."""
@@ -148,6 +151,9 @@ class House:
                     os.kill(pid, number)
             with contextlib.suppress(AssertionError):
                 until(lambda: not self.processes(), "the end of all processes", 2.0)
+        for process in self._started:
+            with process:  # a test that failed left its pipes open
+                process.kill()
         shutil.rmtree(self.root, ignore_errors=True)
         assert not self.processes()
 

@@ -12,70 +12,67 @@ from house import House
 from installation import Installation
 from playwright.sync_api import Browser, BrowserContext
 from proxy import Caddy
+from real_gnupg import OWNER, PASSPHRASE, PLAINTEXT, Keyring, finish
 from session import Session
-from strongbox import CONTENT, OWNER, PASSPHRASE, Strongbox, content, decrypt
 from waiting import until
 
 # -- answers -----------------------------------------------------------------------------------------------------------
 
 
-def test_unlock_on_each_of_two_hosts_behind_one_name(
-    web03: House, caddy: Caddy, strongbox: Strongbox, person: BrowserContext
-) -> None:
+def test_unlock_on_each_of_two_hosts_behind_one_name(web03: Keyring, caddy: Caddy, person: BrowserContext) -> None:
     """Two hosts ask at once under one name; each answer reaches its host, and a link is dead under the other path."""
     web04 = House()
     try:
         caddy.serve("web04", web04)
-        strongbox.put_into(web04)
-        asking = [(house, decrypt(house)) for house in (web03, web04)]
-        links = [house.phone.ring()["link"] for house, _ in asking]
-        Tab(person, links[0].replace("/web03/", "/web04/")).shows("There is nothing to answer here")
-        for (_, gpg), link in zip(asking, links, strict=True):
+        secrets = {web03: PASSPHRASE, Keyring(web04, b"of the other host"): b"of the other host"}
+        asking = [(keyring.decrypt(), keyring.house.phone.ring()["link"]) for keyring in secrets]
+        Tab(person, asking[0][1].replace("/web03/", "/web04/")).shows("There is nothing to answer here")
+        for (gpg, link), secret in zip(asking, secrets.values(), strict=True):
             tab = Tab(person, link)
             tab.shows_question()
-            tab.unlock(PASSPHRASE)
+            tab.unlock(secret)
             tab.shows("Unlocked")
-            assert content(gpg) == CONTENT
+            assert finish(gpg)[1] == PLAINTEXT
             assert tab.complaints == []
     finally:
         web04.clear()
 
 
-def test_deny(web03: House, person: BrowserContext) -> None:
+def test_deny(web03: Keyring, person: BrowserContext) -> None:
     """Deny ends it: the page says so, gpg fails, nobody is asked again."""
-    gpg = decrypt(web03)
-    tab = Tab(person, web03.phone.ring()["link"])
+    gpg = web03.decrypt()
+    tab = Tab(person, web03.house.phone.ring()["link"])
     tab.shows_question()
     tab.deny()
     tab.shows("Denied")
-    assert content(gpg) == b""
-    assert web03.phone.end()["outcome"] == "denied"
-    assert len(web03.phone.messages("ring")) == 1
+    assert finish(gpg)[1] == b""
+    assert web03.house.phone.end()["outcome"] == "denied"
+    assert len(web03.house.phone.messages("ring")) == 1
     assert tab.complaints == []
 
 
-def test_wrong_then_right_on_the_same_page(web03: House, person: BrowserContext, stranger: BrowserContext) -> None:
+def test_wrong_then_right_on_the_same_page(web03: Keyring, person: BrowserContext, stranger: BrowserContext) -> None:
     """After a wrong passphrase the page goes on under a new link by itself; the old one is dead, nobody is rung."""
-    gpg = decrypt(web03)
-    link = web03.phone.ring()["link"]
+    gpg = web03.decrypt()
+    link = web03.house.phone.ring()["link"]
     tab = Tab(person, link)
     tab.shows_question()
-    tab.unlock("not the passphrase")
+    tab.unlock(b"not the passphrase")
     tab.says("Wrong passphrase. Try 2 of 3.")
     assert tab.page.url != link
     Tab(stranger, link).shows("There is a newer link")
     tab.unlock(PASSPHRASE)
     tab.shows("Unlocked")
-    assert content(gpg) == CONTENT
-    assert len(web03.phone.messages("ring")) == 1
+    assert finish(gpg)[1] == PLAINTEXT
+    assert len(web03.house.phone.messages("ring")) == 1
     assert tab.complaints == []
 
 
-def test_yes_needs_the_digits_of_the_terminal(web03: House, person: BrowserContext) -> None:
+def test_yes_needs_the_digits_of_the_terminal(web03: Keyring, person: BrowserContext) -> None:
     """CONFIRM from a session with a terminal: a yes with the two digits that stand there, and only there, is a yes."""
-    with Session(web03) as session:
+    with Session(web03.house) as session:
         session.ask("Really delete the key?", "CONFIRM")
-        tab = Tab(person, web03.phone.ring()["link"])
+        tab = Tab(person, web03.house.phone.ring()["link"])
         tab.says("Really delete the key?")
         tab.page.get_by_role("button", name="Allow").click()
         tab.says("Type the two digits first.")
@@ -86,22 +83,22 @@ def test_yes_needs_the_digits_of_the_terminal(web03: House, person: BrowserConte
         assert tab.complaints == []
 
 
-def test_wrong_digits_are_a_no(web03: House, person: BrowserContext) -> None:
+def test_wrong_digits_are_a_no(web03: Keyring, person: BrowserContext) -> None:
     """Who has the link, but not the session, has one try, and it ends in a deny."""
-    with Session(web03) as session:
+    with Session(web03.house) as session:
         session.ask("Really delete the key?", "CONFIRM")
-        tab = Tab(person, web03.phone.ring()["link"])
+        tab = Tab(person, web03.house.phone.ring()["link"])
         tab.page.get_by_label("two digits").fill(f"{(int(session.digits()) + 1) % 100:02}")
         tab.page.get_by_role("button", name="Allow").click()
         tab.shows("Denied")
         assert session.reply().startswith(b"ERR 83886194 ")
 
 
-def test_a_notice_is_shown_and_read(web03: House, person: BrowserContext) -> None:
+def test_a_notice_is_shown_and_read(web03: Keyring, person: BrowserContext) -> None:
     """MESSAGE waits until somebody has read it on the page."""
-    with Session(web03) as session:
+    with Session(web03.house) as session:
         session.ask("The card was removed.", "MESSAGE")
-        tab = Tab(person, web03.phone.ring()["link"])
+        tab = Tab(person, web03.house.phone.ring()["link"])
         tab.says("The card was removed.")
         tab.page.get_by_role("button", name="OK").click()
         tab.shows("Read")
@@ -113,28 +110,28 @@ def test_a_notice_is_shown_and_read(web03: House, person: BrowserContext) -> Non
 
 
 def test_a_third_page_is_refused_and_a_fresh_link_rung(
-    web03: House, chromium: Browser, person: BrowserContext, stranger: BrowserContext
+    web03: Keyring, chromium: Browser, person: BrowserContext, stranger: BrowserContext
 ) -> None:
     """Two pages may open a link. A third is told that it is open elsewhere, and a fresh link is sent beside it."""
-    gpg = decrypt(web03)
-    link = web03.phone.ring()["link"]
+    gpg = web03.decrypt()
+    link = web03.house.phone.ring()["link"]
     first = Tab(person, link)
     first.shows_question()
     Tab(stranger, link).shows_question()
     with contextlib.closing(chromium.new_context()) as third:
         Tab(third, link).shows("Already open elsewhere")
-        fresh = web03.phone.ring(2)["link"]
+        fresh = web03.house.phone.ring(2)["link"]
         assert fresh != link
         Tab(third, fresh).shows_question()
     first.unlock(PASSPHRASE)
     first.shows("Unlocked")
-    assert content(gpg) == CONTENT
+    assert finish(gpg)[1] == PLAINTEXT
 
 
-def test_a_reload_is_no_view(web03: House, person: BrowserContext, stranger: BrowserContext) -> None:
+def test_a_reload_is_no_view(web03: Keyring, person: BrowserContext, stranger: BrowserContext) -> None:
     """The same tab may load the page as often as it likes: it stays one view."""
-    gpg = decrypt(web03)
-    link = web03.phone.ring()["link"]
+    gpg = web03.decrypt()
+    link = web03.house.phone.ring()["link"]
     tab = Tab(person, link)
     for _ in range(4):
         tab.shows_question()
@@ -143,81 +140,81 @@ def test_a_reload_is_no_view(web03: House, person: BrowserContext, stranger: Bro
     tab.shows_question()
     tab.unlock(PASSPHRASE)
     tab.shows("Unlocked")
-    assert content(gpg) == CONTENT
-    assert len(web03.phone.messages("ring")) == 1
+    assert finish(gpg)[1] == PLAINTEXT
+    assert len(web03.house.phone.messages("ring")) == 1
 
 
-def test_previews_are_harmless(web03: House, caddy: Caddy, person: BrowserContext) -> None:
+def test_previews_are_harmless(web03: Keyring, caddy: Caddy, person: BrowserContext) -> None:
     """A chat server that fetches the link many times sees the same static page, spends nothing and reads nothing."""
-    gpg = decrypt(web03)
-    link = web03.phone.ring()["link"]
+    gpg = web03.decrypt()
+    link = web03.house.phone.ring()["link"]
     fetched = {caddy.fetch(urlsplit(link).path) for _ in range(10)}
     (status, page), *others = fetched
     assert (status, others) == (200, [])
-    assert not any(word.encode() in page for word in (OWNER, *web03.phone.ring()["words"]))
+    assert not any(word.encode() in page for word in (OWNER, *web03.house.phone.ring()["words"]))
     tab = Tab(person, link)
     tab.shows_question()
     tab.unlock(PASSPHRASE)
     tab.shows("Unlocked")
-    assert content(gpg) == CONTENT
+    assert finish(gpg)[1] == PLAINTEXT
 
 
 # -- interruptions -----------------------------------------------------------------------------------------------------
 
 
-def test_expiry(web03: House, caddy: Caddy, person: BrowserContext) -> None:
+def test_expiry(web03: Keyring, caddy: Caddy, person: BrowserContext) -> None:
     """When the link's time is over, the open page says so by itself and gpg goes on without an answer."""
-    caddy.serve("web03", web03, tables="[link]\nseconds = 4\n")
-    gpg = decrypt(web03)
-    tab = Tab(person, web03.phone.ring()["link"])
+    caddy.serve("web03", web03.house, tables="[link]\nseconds = 4\n")
+    gpg = web03.decrypt()
+    tab = Tab(person, web03.house.phone.ring()["link"])
     tab.shows("This link has expired")
-    assert content(gpg) == b""
-    assert web03.phone.end()["outcome"] == "expired"
+    assert finish(gpg)[1] == b""
+    assert web03.house.phone.end()["outcome"] == "expired"
 
 
-def test_the_broker_dies_while_the_page_is_open(web03: House, person: BrowserContext) -> None:
+def test_the_broker_dies_while_the_page_is_open(web03: Keyring, person: BrowserContext) -> None:
     """A killed broker costs nothing: the page waits, the asker brings a new one up, the same page is answered."""
-    gpg = decrypt(web03)
-    tab = Tab(person, web03.phone.ring()["link"])
+    gpg = web03.decrypt()
+    tab = Tab(person, web03.house.phone.ring()["link"])
     tab.shows_question()
-    with held(asker(web03)):  # so that the page has the time to notice
-        kill_broker(web03)
+    with held(asker(web03.house)):  # so that the page has the time to notice
+        kill_broker(web03.house)
         tab.says("No connection. Trying again")
     tab.unlock(PASSPHRASE)
     tab.shows("Unlocked")
-    assert content(gpg) == CONTENT
-    assert len(web03.phone.messages("ring")) == 1
+    assert finish(gpg)[1] == PLAINTEXT
+    assert len(web03.house.phone.messages("ring")) == 1
 
 
-def test_the_broker_dies_under_a_sent_answer(web03: House, person: BrowserContext) -> None:
+def test_the_broker_dies_under_a_sent_answer(web03: Keyring, person: BrowserContext) -> None:
     """An answer given while no broker is there waits on the page, and arrives once."""
-    gpg = decrypt(web03)
-    tab = Tab(person, web03.phone.ring()["link"])
+    gpg = web03.decrypt()
+    tab = Tab(person, web03.house.phone.ring()["link"])
     tab.shows_question()
-    with held(asker(web03)):
-        kill_broker(web03)
+    with held(asker(web03.house)):
+        kill_broker(web03.house)
         tab.unlock(PASSPHRASE)
         tab.says("No connection. Trying again")
     tab.shows("Unlocked")
-    assert content(gpg) == CONTENT
+    assert finish(gpg)[1] == PLAINTEXT
 
 
-def test_an_upgrade_in_mid_prompt(web03: House, strongbox: Strongbox, person: BrowserContext) -> None:
+def test_an_upgrade_in_mid_prompt(web03: Keyring, person: BrowserContext) -> None:
     """The package is exchanged and the broker restarted from the new one; the asker that waits goes on with the old."""
-    installation = Installation(web03.root / "opt")
-    (web03.gnupg / "gpg-agent.conf").write_text(f"pinentry-program {installation.pinentry}\n")
-    gpg = decrypt(web03)
-    tab = Tab(person, web03.phone.ring()["link"])
+    installation = Installation(web03.house.root / "opt")
+    (web03.house.gnupg / "gpg-agent.conf").write_text(f"pinentry-program {installation.pinentry}\n")
+    gpg = web03.decrypt()
+    tab = Tab(person, web03.house.phone.ring()["link"])
     tab.shows_question()
     installation.exchange("999")
-    kill_broker(web03)
-    tab.unlock("not the passphrase")
+    kill_broker(web03.house)
+    tab.unlock(b"not the passphrase")
     tab.says("Wrong passphrase. Try 2 of 3.")
     tab.unlock(PASSPHRASE)
     tab.shows("Unlocked")
-    assert content(gpg) == CONTENT
-    assert web03.ask_admin({"op": "status"})["broker"]["version"] == "999"
-    assert len(web03.phone.messages("ring")) == 1
+    assert finish(gpg)[1] == PLAINTEXT
+    assert web03.house.ask_admin({"op": "status"})["broker"]["version"] == "999"
+    assert len(web03.house.phone.messages("ring")) == 1
 
 
 # -- helpers -----------------------------------------------------------------------------------------------------------

@@ -8,56 +8,49 @@ from urllib.parse import urlsplit
 import pytest
 from browser import Chromium, Tab
 from desktop import Desktop
-from house import House
 from playwright.sync_api import Browser, BrowserContext, Playwright, expect
 from playwright.sync_api import Error as BrowserError
 from proxy import NAME, Caddy
-from strongbox import CONTENT, OWNER, PASSPHRASE, content, decrypt
+from real_gnupg import OWNER, PASSPHRASE, PLAINTEXT, Keyring, finish
 from waiting import until
 
 from unlatch import base64url
 
+WRONG = b"not the passphrase"
 
-def test_who_taps_the_wire_learns_nothing(web03: House, caddy: Caddy, person: BrowserContext) -> None:
+
+def test_who_taps_the_wire_learns_nothing(web03: Keyring, caddy: Caddy, person: BrowserContext) -> None:
     """Between proxy and broker, and in the proxy's log, stands neither question nor answer nor any of the fragment."""
-    caddy.serve("tapped", web03)
-    gpg = decrypt(web03)
-    ring = web03.phone.ring()
+    caddy.serve("tapped", web03.house)
+    gpg = web03.decrypt()
+    ring = web03.house.phone.ring()
     first = ring["link"].partition("#")[2]
     ticket = urlsplit(ring["link"]).path.rpartition("/")[2]
     tab = Tab(person, ring["link"])
     tab.shows_question()
-    tab.unlock("not the passphrase")
+    tab.unlock(WRONG)
     tab.says("Wrong passphrase. Try 2 of 3.")
     second = tab.page.url.partition("#")[2]
     tab.unlock(PASSPHRASE)
     tab.shows("Unlocked")
-    assert content(gpg) == CONTENT
+    assert finish(gpg)[1] == PLAINTEXT
     heard = bytes(caddy.tap.heard)
     for seen in (f"POST /tapped/{ticket}/view", f"POST /tapped/{ticket}/answer", '"details": "', '"sealed":"'):
         assert seen.encode() in heard  # it really hears everything, in clear
     until(lambda: f"/tapped/{ticket}/answer".encode() in caddy.logged(), "Caddy's log")
-    words = [
-        "not the passphrase",
-        PASSPHRASE,
-        OWNER,
-        "zoe@example.org",
-        "box.gpg",
-        ring["title"],
-        " ".join(ring["words"]),
-    ]
+    question = [OWNER, "root@db01.example", "secret.gpg", ring["title"], " ".join(ring["words"])]
     fragments = [base64url.decode(fragment, "fragment") for fragment in (first, second)]
     halves = [half for fragment in fragments for half in (fragment[:32], fragment[32:])]
-    for secret in [*(word.encode() for word in words), *fragments, *halves]:
+    for secret in [*map(str.encode, question), WRONG, PASSPHRASE, *fragments, *halves]:
         for spelled in (secret, secret.hex().encode(), base64.b64encode(secret), base64url.encode(secret).encode()):
             assert spelled not in heard
             assert spelled not in caddy.logged()
 
 
-def test_javascript_off(web03: House, chromium: Browser, person: BrowserContext) -> None:
+def test_javascript_off(web03: Keyring, chromium: Browser, person: BrowserContext) -> None:
     """Without scripts the page says what to do, spends no view, and its form cannot be posted in clear."""
-    gpg = decrypt(web03)
-    link = web03.phone.ring()["link"]
+    gpg = web03.decrypt()
+    link = web03.house.phone.ring()["link"]
     for _ in range(3):
         with contextlib.closing(chromium.new_context(java_script_enabled=False)) as plain:
             tab = Tab(plain, link)
@@ -69,7 +62,7 @@ def test_javascript_off(web03: House, chromium: Browser, person: BrowserContext)
     tab = Tab(person, link)
     tab.shows_question()
     tab.unlock(PASSPHRASE)
-    assert content(gpg) == CONTENT
+    assert finish(gpg)[1] == PLAINTEXT
 
 
 def test_the_browser_trusts_no_other_authority(caddy: Caddy, playwright: Playwright) -> None:
@@ -82,32 +75,34 @@ def test_the_browser_trusts_no_other_authority(caddy: Caddy, playwright: Playwri
         browser.new_page().goto(f"https://{NAME}:{caddy.port}/web03/")
 
 
-def test_the_browser_keeps_the_passphrase_for_the_next_link(web03: House, caddy: Caddy, playwright: Playwright) -> None:
+def test_the_browser_keeps_the_passphrase_for_the_next_link(
+    web03: Keyring, caddy: Caddy, playwright: Playwright
+) -> None:
     """Chromium's own password manager saves what was typed, and fills it in on the next prompt for the same key."""
     with (
         contextlib.closing(Desktop()) as desktop,
         contextlib.closing(Chromium(playwright, caddy.authority)) as chromium,
         chromium.on_screen(desktop.display) as window,
     ):
-        gpg = decrypt(web03)
-        tab = Tab(window, web03.phone.ring(1)["link"])
+        gpg = web03.decrypt()
+        tab = Tab(window, web03.house.phone.ring(1)["link"])
         tab.shows_question()
         account = tab.page.get_by_label("Account").input_value()
         tab.unlock(PASSPHRASE)
         tab.shows("Unlocked")
-        assert content(gpg) == CONTENT
+        assert finish(gpg)[1] == PLAINTEXT
         until(lambda: saves(desktop, chromium, account), "a password saved by the browser")
 
-        web03.run("gpgconf", "--kill", "gpg-agent")  # which would remember it, too
-        gpg = decrypt(web03)
-        link = web03.phone.ring(2)["link"]
+        web03.forget()  # which would remember it, too
+        gpg = web03.decrypt()
+        link = web03.house.phone.ring(2)["link"]
         tab.page.goto(link)
         tab.shows_question()
         tab.page.get_by_role("heading", name="asks for").click()  # until then Chromium shows it to the person only
-        expect(tab.page.get_by_label("Passphrase", exact=True)).to_have_value(PASSPHRASE)
+        expect(tab.page.get_by_label("Passphrase", exact=True)).to_have_value(PASSPHRASE.decode())
         tab.page.get_by_role("button", name="Unlock").click()
         tab.shows("Unlocked")
-        assert content(gpg) == CONTENT
+        assert finish(gpg)[1] == PLAINTEXT
 
 
 def saves(desktop: Desktop, chromium: Chromium, account: str) -> bool:
