@@ -7,7 +7,7 @@ gpg-agent's texts are translated, so little is read from them: the quoted user i
 import re
 from typing import NamedTuple
 
-from unlatch.prompt import MAX_TEXT, AskerInfo, Key, Prompt
+from unlatch.prompt import AskerInfo, Key, Prompt
 from unlatch.wire.pinentry import Request
 
 TRIES = 3  # gpg-agent's, for a software key; a card's are in the text
@@ -56,7 +56,7 @@ def coalesce(request: Request) -> str:
 
 def prompt_of(request: Request, occasion: Occasion) -> Prompt:
     """The prompt for one request."""
-    text = _clip(request.text("desc"))
+    text = request.text("desc")
     key = _key(request, text)
     return Prompt(
         kind=kind(request),
@@ -66,7 +66,7 @@ def prompt_of(request: Request, occasion: Occasion) -> Prompt:
         asker=occasion.asker,
         text=text,
         label=request.label("prompt").strip().rstrip(":") if request.command == "GETPIN" else "",
-        error=_clip(request.text("error")),
+        error=request.text("error"),
         attempt=_attempt(request, occasion.attempt),
         key=key,
         ok=request.label("ok"),
@@ -116,7 +116,3 @@ def _attempt(request: Request, count: int) -> tuple[int, int] | None:
         return None
     said = _TRY.search(request.text("error"))
     return (int(said[1]), int(said[2])) if said else (count, max(count, TRIES))
-
-
-def _clip(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
