@@ -41,7 +41,7 @@ check:
 
 bench:
 	@tools/setup test
-	@$(BIN)/python tools/bench.py
+	@PYTHONPATH=tests $(BIN)/python tools/bench.py
 
 clean:
 	rm -rf .venv .make .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
