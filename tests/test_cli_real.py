@@ -158,7 +158,7 @@ def test_serve_prints_the_link_where_nobody_is_configured(house: House) -> None:
     """No configuration at all: the foreground broker shows the link, and unlatch ring is answered there."""
     house.settings.write_text('listen = "127.0.0.1:0"\n')
     with Terminal([UNLATCH, "serve"], house.environ()) as serve:
-        serve.expect("waiting for prompts")
+        serve.expect("waiting for prompts; the page is at http://localhost:")
         ring = house.start(UNLATCH, "ring", "--timeout", "60")
         serve.expect("http://localhost:")
         assert answer(house, "--confirm").returncode == 0
