@@ -36,32 +36,40 @@ def main(arguments: list[str]) -> int:
         return 0
     try:
         return _serve(Dialogue(__version__, os.getpid(), _ttyinfo))
-    except (KeyboardInterrupt, BrokenPipeError):
+    except KeyboardInterrupt:
         return 1
 
 
 def _serve(dialogue: Dialogue) -> int:
     asking: Asking | None = None
-    while not dialogue.closed:
+    heard = True
+    while heard and not dialogue.closed:
         data = os.read(0, 65536) if asking is None else asking.read()
-        write(dialogue.feed(data))
-        while dialogue.request is not None and not dialogue.closed:
+        heard = write(dialogue.feed(data))
+        while heard and dialogue.request is not None and not dialogue.closed:
             if asking is None:
                 from unlatch.frontends import pinentry_ask
 
                 asking = pinentry_ask.Asking(dialogue)
-            write(asking.serve())
+            heard = write(asking.serve())
     if dialogue.fault:
         complain(f"gpg-agent broke off: {dialogue.fault}")
-    return asking.end() if asking is not None else int(bool(dialogue.fault))
+    # gpg-agent does not wait for the reply to its BYE.
+    broken = bool(dialogue.fault) or not (heard or dialogue.closed)
+    return int(broken) if asking is None else asking.end(broken=broken)
 
 
-def write(replies: bytearray) -> None:
-    """Write to gpg-agent, and leave nothing of it in memory."""
+def write(replies: bytearray) -> bool:
+    """Write to gpg-agent, and leave nothing of it in memory; False when nobody reads any more."""
     view = memoryview(replies)
-    while view:
-        view = view[os.write(1, view) :]
-    replies[:] = bytes(len(replies))
+    try:
+        while view:
+            view = view[os.write(1, view) :]
+    except OSError:
+        return False
+    finally:
+        replies[:] = bytes(len(replies))
+    return True
 
 
 def complain(text: str) -> None:

@@ -79,8 +79,9 @@ class Asking:
             self._hang_up()
             return self._fail("cancelled", "internal", f"{type(error).__name__} at {_place(error)}")
 
-    def end(self) -> int:
+    def end(self, *, broken: bool) -> int:
         """Judge the last answer and leave; the exit status. What is still open is withdrawn with the connection."""
+        self._status = self._status or int(broken)
         if self._asker is not None:
             question = self._question
             if question is not None and question.answer is None:
@@ -88,7 +89,7 @@ class Asking:
             elif question is not None:
                 self._asker.verdict(question, _last_verdict(question) if self._status == 0 else Verdict("failed"))
             self._hang_up()
-        return self._status or int(bool(self._dialogue.fault))
+        return self._status
 
     # Deciding
 
