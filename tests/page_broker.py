@@ -2,7 +2,8 @@
 
 It is no mock of ours but a second, small implementation: it opens what the page seals with ``unlatch.seal`` and the
 page opens what it seals. Tests tell it what goes wrong: ``fail`` (nobody there), ``forget`` and ``come_back`` (a broker
-that was restarted), ``die`` (a dead link and its reason). Imported as a pytest plugin by the page's test modules.
+that was restarted), ``die`` (a dead link and its reason). The page's test modules name it as a pytest plugin and import
+from it too, which pytest only allows with PYTEST_DONT_REWRITE.
 """
 
 import contextlib
@@ -82,6 +83,7 @@ class Ticket:
         self.view_key = seal.keys_of(self.link).view
         self.pages: set[bytes] = set()
         self.answers: queue.Queue[bytes] = queue.Queue()
+        self.idle = threading.Event()  # a page knows all there is to know and waits for more
         self.reset()
 
     def reset(self) -> None:
@@ -164,6 +166,8 @@ class Ticket:
 
     def _waited(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         broker, seen = self.broker, body["seen"]
+        if seen == self.turn:
+            self.idle.set()
         broker.changed.wait_for(lambda: self.turn != seen or self.dead or not self.known or broker.down, timeout=25)
         if not self.known or broker.down:
             return 0, {}
@@ -267,9 +271,9 @@ def forged_verdict(ticket: Ticket, verdict: Verdict) -> bytes:
     return seal.seal_verdict(guess, ticket.link.ticket, verdict, os.urandom)
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """Debian's Chromium, one for all tests of a worker."""
+@pytest.fixture(scope="module")  # Playwright keeps an event loop in this thread while it lives
+def engine() -> Iterator[Browser]:
+    """Debian's Chromium, one for all tests of a module."""
     if not shutil.which(CHROMIUM):
         if os.environ.get("CI"):
             pytest.fail(f"{CHROMIUM} is not installed")
@@ -287,21 +291,32 @@ def broker() -> Iterator[PageBroker]:
     broker.close()
 
 
-@pytest.fixture
-def phone(chromium: Browser) -> Iterator[BrowserContext]:
-    """A fresh phone: no storage, no history; its pages must not report an error of script or policy."""
-    context = chromium.new_context(
+@pytest.fixture(scope="module")
+def phone(engine: Browser) -> Iterator[BrowserContext]:
+    """A phone in London. Each page of it is a tab of its own, with its own session storage."""
+    context = engine.new_context(
         viewport={"width": 390, "height": 844}, locale="en-GB", timezone_id="Europe/London", has_touch=True
     )
-    context.set_default_timeout(10_000)
-    problems: list[str] = []
-    context.on("weberror", lambda error: problems.append(str(error.error)))
-    context.on("console", lambda message: problems.append(message.text) if "Content Security" in message.text else None)
     yield context
     context.close()
+
+
+@pytest.fixture
+def screen(phone: BrowserContext) -> Iterator[Page]:
+    """A fresh tab. The page must cause no error of script or policy in it."""
+    page = phone.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda said: problems.append(said.text) if "Content Security" in said.text else None)
+    yield page
+    page.close()
     assert problems == []
 
 
 @pytest.fixture
-def screen(phone: BrowserContext) -> Page:
-    return phone.new_page()
+def timed(engine: Browser) -> Iterator[Page]:
+    """A tab whose clock is in the test's hand."""
+    context = engine.new_context(locale="en-GB", timezone_id="Europe/London")
+    context.clock.install()
+    yield context.new_page()
+    context.close()

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Error, Page
 
 from unlatch import base64url, seal
+from unlatch.errors import SealBroken
 from unlatch.prompt import Answer, Verdict, answer_from_json, verdict_from_json
 from unlatch.secret import Secret
 
@@ -53,7 +54,8 @@ HARNESS = """() => {
     proof: async (v) => hex(await viewProof(await readLink(v.ticket, v.fragment), unhex(v.nonce), unhex(v.page))),
     details: async (v) => hex(await openDetails(await readLink(v.ticket, v.fragment), decode64(v.sealed))),
     stamp: async (v) => hex(await openStamp(await readLink(v.ticket, v.fragment), decode64(v.sealed))),
-    verdict: async (v) => hex(await openVerdict(await readLink(v.ticket, v.fragment), unhex(v.reply), decode64(v.sealed))),
+    verdict: async (v) =>
+      hex(await openVerdict(await readLink(v.ticket, v.fragment), unhex(v.reply), decode64(v.sealed))),
     answer: async (v) => hex(await sealAnswer(await readLink(v.ticket, v.fragment), unhex(v.details), v.answer)),
     decode: async (v) => hex(decode64(v.text, v.size)),
     encode: async (v) => encode64(unhex(v.bytes)),
@@ -78,8 +80,8 @@ class Script:
 
 
 @pytest.fixture(scope="module")
-def script(chromium: Any) -> Iterator[Script]:
-    context = chromium.new_context()
+def script(engine: Any) -> Iterator[Script]:
+    context = engine.new_context()
     page = context.new_page()
     page.route("http://localhost/", lambda route: route.fulfill(body="", content_type="text/html"))
     page.goto("http://localhost/")
@@ -138,7 +140,7 @@ def test_an_answer_for_other_details_does_not_open(script: Script) -> None:
     owned = seal.new_link(os.urandom)
     fields = {"answer": "yes", "reply_key": base64url.encode(os.urandom(32))}
     sealed = script("answer", **named(owned.link), details=seal.pad(b"{}").hex(), answer=fields)
-    with pytest.raises(seal.SealBroken):
+    with pytest.raises(SealBroken):
         seal.open_answer(owned, seal.pad(b'{"other": 1}'), sealed)
 
 

@@ -59,6 +59,7 @@ async function view(prompt) {
   if (viewed === 200) {
     proven = true;
     prompt.turn = 0;
+    connected();
   } else {
     prompt.proof = null;
   }
@@ -86,17 +87,15 @@ async function insist(prompt, verb, body = () => ({})) {
     if (prompt !== current) throw new Over("superseded");
     if (status === 410) throw new Over(gone(prompt, reply.state));
     if (status === 409 && reply.state === "elsewhere") throw new Over("elsewhere");
-    if (status === 200 || status === 409) {
-      connected();
-      return [status, reply];
-    }
+    if (status === 200 || status === 409) return [status, reply];
     const now = performance.now();
     lost ||= now;
     if (status === 404) {
       if (!proven) throw new Over("unknown");
       unknown ||= now;
-      if (prompt.proof === proof) prompt.proof = null; // else another request has just renewed it
     }
+    // Begin again with hello: it is answered at once, a wait may take 25 s, and a new broker has a new nonce.
+    if (prompt.proof === proof) prompt.proof = null; // else another request has just renewed it
     if (unknown && now - unknown >= GRACE) throw new Over(prompt.sealed ? "unsure" : "unknown");
     if (prompt.sealed && now - lost >= PATIENCE) throw new Over("unsure");
     if (now >= prompt.ends + GRACE) throw new Over("expired");
@@ -268,7 +267,7 @@ function answerFrom(details) {
   if (!KINDS[kind].label) return { answer: "yes", ...(digits && { digits: INPUT.digits.value }) };
   const secret = utf8(INPUT.secret.value);
   const what = LABEL.secret.textContent;
-  if (!secret.length) return mistake("secret", `Type it first: ${what}.`);
+  if (!secret.length) return mistake("secret", `${what}: nothing typed yet.`);
   if (secret.length > LONGEST_SECRET) return mistake("secret", `That is too long: ${LONGEST_SECRET} bytes at most.`);
   if (kind === "new-passphrase" && INPUT.repeat.value !== INPUT.secret.value)
     return mistake("repeat", plain(repeat_error) || "The two are not the same. Nothing was sent.");
