@@ -23,6 +23,7 @@ from unlatch.wire import lines
 
 MAX_LINKS = 3  # for one prompt; a fourth would ring for whoever opens links faster than the admin
 SEND_SECONDS = 10.0
+HANG_UP_SECONDS = 0.5  # a broker that reads at all has read our last line by then
 GRACE_SECONDS = 5.0  # the broker ends a prompt; this is how long a hung one may be late
 HOST_BROKER_SECONDS = 10.0  # how long the host's broker may take to come back before the first register
 BACKOFF = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -182,7 +183,7 @@ class Asker:
     def close(self) -> None:
         """Close the connection; what is still open is thereby withdrawn."""
         if self._connection is not None:
-            self._connection.close()
+            _hang_up(self._connection)
             self._connection = None
 
     # Tickets
@@ -349,6 +350,19 @@ class Asker:
             self._connection.sendall(lines.encode(message))
         except OSError:
             self.close()
+
+
+def _hang_up(connection: socket.socket) -> None:
+    """Let the broker close first: if it wrote to a closed socket, it would not read what we said last (a verdict)."""
+    until = time.monotonic() + HANG_UP_SECONDS
+    try:
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(HANG_UP_SECONDS)
+        while connection.recv(lines.MAX_LINE) and time.monotonic() < until:
+            pass
+    except OSError:
+        pass  # it is gone already, or hangs
+    connection.close()
 
 
 def _poll(descriptors: tuple[int, ...], seconds: float) -> int | None:
