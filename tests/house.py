@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -144,18 +144,27 @@ class House:
         until(lambda: pid not in self.processes(), f"the end of process {pid}")
 
     def clear(self) -> None:
-        """End every process of the house, first politely, then remove it."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for pid in self.processes():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
-            with contextlib.suppress(AssertionError):
-                until(lambda: not self.processes(), "the end of all processes", 2.0)
+        """End every process of the house, politely at first, then remove it."""
+        # Askers before brokers, so that none is started anew; nobody kills the phone under a broker's last words.
+        self._end_all(self._askers, signal.SIGTERM)
+        self._end_all(self.brokers, signal.SIGTERM)
+        self._end_all(self.processes, signal.SIGKILL)
         for process in self._started:
             with process:  # a test that failed left its pipes open
                 process.kill()
         shutil.rmtree(self.root, ignore_errors=True)
         assert not self.processes()
+
+    def _end_all(self, find: Callable[[], list[int]], number: signal.Signals) -> None:
+        for pid in find():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        with contextlib.suppress(AssertionError):
+            until(lambda: not find(), "the end of all processes", 2.0)
+
+    def _askers(self) -> list[int]:
+        others = {*self.brokers(), *self.processes_called(bytes(self.phone.directory))}
+        return [pid for pid in self.processes() if pid not in others]
 
     def _directory(self, name: str) -> Path:
         directory = self.root / name

@@ -14,6 +14,8 @@ PLAINTEXT = b"s3cr3t of the database\n"
 AGENT = "pinentry-program {pinentry}\ndisable-scdaemon\ns2k-count 65536\n"
 LOOPBACK = ("--pinentry-mode", "loopback", "--passphrase-fd", "0")
 GPG = ("gpg", "--batch", "--quiet", "--no-tty")
+# What a status line "FAILURE sign CODE" carries (GnuPG's doc/DETAILS). A failed decryption says "No secret key" only.
+CANCELLED, TIMEOUT, BAD_PASSPHRASE = "83886179", "83886142", "67108875"
 
 
 class Keyring:
@@ -38,6 +40,10 @@ class Keyring:
     def decrypt(self, **environ: str) -> "subprocess.Popen[bytes]":
         """A service that decrypts; its standard output is the plaintext, never a file."""
         return self.house.start(*GPG, "--decrypt", self.secret, **environ)
+
+    def sign(self) -> "subprocess.Popen[bytes]":
+        """A service that signs; its standard output is the signature, its messages hold GnuPG's own error codes."""
+        return self.house.start(*GPG, "--status-fd", "2", "--detach-sign", "--output", "-", self.secret)
 
     def store(self, name: str, content: bytes) -> None:
         """A pass store with one entry."""
