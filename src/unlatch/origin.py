@@ -17,6 +17,7 @@ from unlatch.prompt import MAX_CHAIN, AskerInfo, Process
 MAX_READ = 4096  # bytes of one /proc file; stat and cgroup have some hundred
 MAX_ARGS = 1000  # bytes of an argument list that are shown
 
+_INTERPRETERS = ("sh", "dash", "bash", "ksh", "zsh", "perl", "ruby", "node")
 _MANAGERS = ("systemd", "init", "runit", "s6-svscan", "supervisord")
 
 
@@ -106,7 +107,8 @@ def _chain(who: Owner) -> list[Process]:
         stat = _stat(pid)
         if stat is None or (chain and stat.name in _MANAGERS):
             break
-        process = Process(pid, _printable(stat.name), _arguments(pid))
+        arguments = _read(pid, "cmdline", MAX_ARGS).split("\0")
+        process = Process(pid, _printable(_name(stat.name, arguments)), _printable(" ".join(arguments).strip()))
         # Still the child's parent after it was read: so it lived all the while, and the pid was its own.
         if child and _parent(child) != pid:
             break
@@ -129,8 +131,11 @@ def _stat(pid: int) -> _Stat | None:
     return _Stat(head.partition("(")[2], int(fields[1]), int(fields[19]))
 
 
-def _arguments(pid: int) -> str:
-    return _printable(_read(pid, "cmdline", MAX_ARGS).replace("\0", " ").strip())
+def _name(name: str, arguments: list[str]) -> str:
+    """What people call a process: a script by its file, not by what runs it (``bash /usr/bin/pass`` is "pass")."""
+    interpreted = name in _INTERPRETERS or name.startswith("python")
+    script = arguments[1] if interpreted and len(arguments) > 1 else ""
+    return name if script.startswith("-") else script.rpartition("/")[2] or name
 
 
 def _read(pid: int, name: str, most: int = MAX_READ) -> str:

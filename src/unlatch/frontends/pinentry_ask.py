@@ -66,7 +66,7 @@ class Asking:
             self._broken_off()
             return self._fail("cancelled", "gone", str(gone))
         except Denied:
-            return self._fail(_no(request), "denied", "somebody said no")
+            return self._dialogue.fail(_no(request))
         except Expired:
             return self._fail("timeout", "timeout", "nobody answered in time")
         except Withdrawn:
@@ -190,7 +190,7 @@ class Asking:
             return bytearray()
         if answer.answer == "no":
             self._judge(Verdict("denied"))
-            return self._fail(_no(request), "denied", "somebody said no")
+            return self._dialogue.fail(_no(request))
         if request.command == "GETPIN" and answer.secret is not None:
             replies = self._dialogue.give(answer.secret.reveal())
             answer.secret.wipe()

@@ -249,7 +249,7 @@ def _parse_option(arguments: bytes) -> tuple[bytes, bytes]:
     text = arguments.rstrip(b" ")
     if not text:
         raise _syntax("argument required")
-    if text.startswith(b"--") and text[2:3] not in (b"", b" ", b"\t"):
+    if text.startswith(b"--") and text[2:3] not in (b"", b" ", b"\t", b"="):
         text = text[2:]
     if text.startswith(b"-"):
         raise _syntax("option should not begin with one dash")
