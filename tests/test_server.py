@@ -166,7 +166,9 @@ def test_a_bad_line_is_refused_with_its_reason(
             assert "AAAA" not in str(events)
         ticket = served.ask_admin({"op": "list"})["prompts"][0]["ticket"]
         bystander.send({"op": "withdraw", "ticket": ticket, "why": "done"})
-        assert bystander.read()["outcome"] == "withdrawn"
+        while (told := bystander.read())["event"] == "delivered":
+            pass
+        assert told["outcome"] == "withdrawn"
 
 
 def test_lines_may_come_in_any_pieces(served: House) -> None:

@@ -58,6 +58,11 @@ class Acceptor:
         self._pause: asyncio.TimerHandle | None = None
         self._loop.add_reader(listener.fileno(), self.accept)
 
+    @property
+    def welcoming(self) -> int:
+        """How many were accepted whose protocol has not heard of it yet."""
+        return len(self._welcoming)
+
     def accept(self) -> int:
         """Accept who waits now; returns how many came."""
         for count in range(ACCEPTS_AT_ONCE):

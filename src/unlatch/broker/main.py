@@ -1,8 +1,7 @@
 """The broker's process: what it is given (arguments, environment, sockets), and its life from start to end.
 
 Three ways to be started, and the same broker: by an asker that needs one (``--on-demand --asker-fd N --lock PATH``), by
-systemd with its sockets (LISTEN_FDS, names "askers", "admin" and "page"), and by ``unlatch serve``, where it makes its
-own sockets and, at a terminal, prints the links.
+systemd with its sockets, and by ``unlatch serve``, where it makes its own sockets and, at a terminal, prints the links.
 """
 
 import argparse
@@ -20,7 +19,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from unlatch import config, runtime
-from unlatch.broker import listen
+from unlatch.broker import listen, systemd
 from unlatch.broker.admins import Admins
 from unlatch.broker.askers import Askers
 from unlatch.broker.audit import Audit
@@ -30,9 +29,6 @@ from unlatch.broker.server import Broker, Surroundings
 from unlatch.broker.setup import Terminal
 from unlatch.errors import BadConfig
 from unlatch.settings import Settings, Tcp, Unix
-
-FIRST_INHERITED = 3  # sd_listen_fds(3)
-NAMES = ("askers", "admin", "page")
 
 
 class Arguments(NamedTuple):
@@ -46,11 +42,20 @@ class Arguments(NamedTuple):
     idle: float
 
 
-class Sockets(NamedTuple):
-    """The listening sockets of askers and admins."""
+class Given(NamedTuple):
+    """Where a broker starts: its arguments, its environment, its uid, and the places of its sockets."""
 
-    askers: socket.socket
-    admin: socket.socket
+    arguments: Arguments
+    environ: Mapping[str, str]
+    uid: int
+    place: runtime.Runtime
+
+
+class Pages(NamedTuple):
+    """The page's addresses, and why there are none."""
+
+    listeners: list[listen.PageListener]
+    refusal: str = ""
 
 
 def main(argv: Sequence[str], ready: Callable[[str], None] | None = None) -> None:
@@ -62,10 +67,11 @@ def main(argv: Sequence[str], ready: Callable[[str], None] | None = None) -> Non
         BadConfig: the file has fatal mistakes. (On demand it serves, and refuses every prompt with the reason.)
         AddressTaken, Untrusted, OSError: a socket or directory cannot be had.
     """
-    arguments = _parse(argv)
+    arguments, uid = _parse(argv), os.geteuid()
+    place = runtime.host_runtime() if arguments.system else runtime.own(uid, os.environ, _home(os.environ, uid))
     os.umask(0o077)
     _raise_descriptor_limit()
-    asyncio.run(_serve(arguments, os.environ, ready))
+    asyncio.run(_serve(Given(arguments, os.environ, uid, place), ready or (lambda _: None)))
 
 
 def _parse(argv: Sequence[str]) -> Arguments:
@@ -79,99 +85,131 @@ def _parse(argv: Sequence[str]) -> Arguments:
     return Arguments(**vars(parser.parse_args(argv)))
 
 
-async def _serve(arguments: Arguments, environ: Mapping[str, str], ready: Callable[[str], None] | None) -> None:
-    # 1. Where we are, and what the file says.
-    uid = os.geteuid()
-    place = runtime.host_runtime() if arguments.system else runtime.own(uid, environ, _home(environ, uid))
-    loaded = config.load(arguments.config, environ, uid)
-    fatal = [str(mistake) for mistake in loaded.mistakes if mistake.fatal]
-    if fatal and not arguments.on_demand:
-        raise BadConfig(fatal)
-    # 2. Our sockets.
-    inherited = _inherited(environ)
-    sockets = _own_sockets(arguments, place, inherited, uid)
-    refusal = "; ".join(fatal)
-    settings, pages = loaded.settings, [listen.StandingListener(page) for page in inherited["page"]]
-    page_listeners: list[listen.PageListener] = [*pages]
-    if not page_listeners and not refusal:
-        try:
-            page_listeners = listen.page_listeners(settings)
-        except listen.AddressTaken as error:
-            if not arguments.on_demand:
-                raise
-            refusal = str(error)
-    # 3. The broker.
-    broker = Broker(
-        Surroundings(
-            settings=_with_real_port(settings, page_listeners),
-            environ=environ,
-            host=socket.gethostname(),
-            audit=Audit(settings.audit_file or f"{_state(place, environ)}/audit.jsonl", _wall_clock),
-            page_listeners=page_listeners,
-            terminal=_terminal(arguments, environ, uid),
-            loopback=_is_loopback(loaded),
-            refusal=refusal,
-            trouble=tuple(str(mistake) for mistake in loaded.mistakes if not mistake.fatal),
-        )
-    )
+async def _serve(given: Given, ready: Callable[[str], None]) -> None:
+    inherited = systemd.inherited_sockets(given.environ)
+    loaded = _load_config(given)
+    askers_socket, admin_socket = _own_sockets(given, inherited)
+    pages = _pages(given, loaded, inherited["page"])
+    broker = Broker(_surroundings(given, loaded, pages))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     askers, admins = Askers(broker), Admins(broker)
-    asker_acceptor = listen.Acceptor(sockets.askers, lambda: Connection(askers))
-    admin_acceptor = listen.Acceptor(sockets.admin, lambda: Connection(admins))
-    if arguments.on_demand:
-        departure = Departure(arguments.lock, place.askers, place.admin, asker_acceptor.accept)
-
-        def is_idle() -> bool:
-            return broker.is_idle and not len(askers.crowd) and not len(admins.crowd)
-
-        def leave() -> bool:
-            return is_idle() and (not arguments.lock or departure.leave())
-
-        watch = IdleWatch(0.0 if refusal else arguments.idle, leave, stop.set)
-        broker.on_settled = lambda: watch.note(idle=is_idle())
-        broker.settle()
+    acceptors = (
+        listen.Acceptor(askers_socket, lambda: Connection(askers)),
+        listen.Acceptor(admin_socket, lambda: Connection(admins)),
+    )
+    if given.arguments.on_demand:
+        _end_when_idle(given, broker, (askers, admins), acceptors, stop)
     broker.serve_standing_pages()
-    _tell_systemd(environ, "READY=1")
-    if ready is not None:
-        ready(broker.settings.public_url)
-    # 4. Its life, and its end.
+    systemd.tell(given.environ, "READY=1")
+    ready(broker.settings.public_url)
     await stop.wait()
-    _tell_systemd(environ, "STOPPING=1")
-    for acceptor, listener in ((asker_acceptor, sockets.askers), (admin_acceptor, sockets.admin)):
+    systemd.tell(given.environ, "STOPPING=1")
+    for acceptor in acceptors:
         acceptor.close()
+    for listener in (askers_socket, admin_socket):
         listener.close()
     await broker.close()
 
 
-def _own_sockets(
-    arguments: Arguments, place: runtime.Runtime, inherited: Mapping[str, list[socket.socket]], uid: int
-) -> Sockets:
-    """The sockets that we were given; those that we were not, made.
+def _end_when_idle(
+    given: Given,
+    broker: Broker,
+    sides: tuple[Askers, Admins],
+    acceptors: tuple[listen.Acceptor, listen.Acceptor],
+    stop: asyncio.Event,
+) -> None:
+    lock = given.arguments.lock  # none under systemd, which keeps the askers' socket and starts us again
+    departure = Departure(
+        lock, given.place.askers, given.place.admin, lambda: sum(acceptor.accept() for acceptor in acceptors)
+    )
+
+    def is_idle() -> bool:
+        return broker.is_idle and not any(len(side.crowd) for side in sides)
+
+    def leave() -> bool:
+        coming = sum(acceptor.welcoming for acceptor in acceptors)
+        if coming or not is_idle() or (lock and not departure.leave()):
+            return False
+        for acceptor in acceptors:
+            acceptor.close()
+        return True
+
+    watch = IdleWatch(0.0 if broker.refusal else given.arguments.idle, leave, stop.set)
+    broker.on_settled = lambda: watch.note(idle=is_idle())
+    broker.settle()
+
+
+def _load_config(given: Given) -> config.Loaded:
+    loaded = config.load(given.arguments.config, given.environ, given.uid)
+    if _fatal(loaded) and not given.arguments.on_demand:
+        raise BadConfig(_fatal(loaded))
+    return loaded
+
+
+def _fatal(loaded: config.Loaded) -> list[str]:
+    return [str(mistake) for mistake in loaded.mistakes if mistake.fatal]
+
+
+def _pages(given: Given, loaded: config.Loaded, inherited: list[socket.socket]) -> Pages:
+    """The addresses that systemd gave us, else those of the settings.
+
+    A broker without its address must not ring: somebody else may be serving a page there.
+    """
+    if _fatal(loaded):
+        return Pages([], "; ".join(_fatal(loaded)))
+    if inherited:
+        return Pages([listen.StandingListener(page) for page in inherited])
+    try:
+        return Pages(listen.page_listeners(loaded.settings))
+    except listen.AddressTaken as error:
+        if not given.arguments.on_demand:
+            raise
+        return Pages([], str(error))
+
+
+def _surroundings(given: Given, loaded: config.Loaded, pages: Pages) -> Surroundings:
+    settings = _with_real_port(loaded.settings, pages.listeners)
+    return Surroundings(
+        settings=settings,
+        environ=given.environ,
+        host=socket.gethostname(),
+        audit=Audit(settings.audit_file or f"{_state(given)}/audit.jsonl", _wall_clock),
+        page_listeners=pages.listeners,
+        terminal=_terminal(given),
+        loopback=_is_loopback(loaded),
+        refusal=pages.refusal,
+        trouble=tuple(str(mistake) for mistake in loaded.mistakes if not mistake.fatal),
+    )
+
+
+def _own_sockets(given: Given, inherited: Mapping[str, list[socket.socket]]) -> tuple[socket.socket, socket.socket]:
+    """The sockets of askers and admins: those that we were given, and, made by us, those that we were not.
 
     Raises:
         AddressTaken, Untrusted, OSError
     """
-    mode = 0o666 if arguments.system else 0o600  # the host's is for everybody: the kernel says who it is
-    given = [*inherited["askers"]]
-    if arguments.asker_fd is not None:
-        given.append(socket.socket(fileno=arguments.asker_fd))
-    folders = [] if given and inherited["admin"] else [place.askers, place.admin]
-    for path in folders:
-        _make_folder(os.path.dirname(path), uid, public=arguments.system)
-    with _lock(place.lock) if not given else contextlib.nullcontext():
-        askers = given[0] if given else listen.unix_listener(Unix(place.askers, mode=mode))
-        admin = inherited["admin"][0] if inherited["admin"] else listen.unix_listener(Unix(place.admin, mode=mode))
-    return Sockets(askers, admin)
+    askers, admin = inherited["askers"], inherited["admin"]
+    if given.arguments.asker_fd is not None:
+        askers = [socket.socket(fileno=given.arguments.asker_fd)]
+    for socket_given, path in ((askers, given.place.askers), (admin, given.place.admin)):
+        if not socket_given:
+            _make_folder(os.path.dirname(path), given)
+    mode = 0o666 if given.arguments.system else 0o600  # the host's is for everybody: the kernel says who comes
+    with contextlib.nullcontext() if askers else _lock(given.place.lock):
+        return (
+            askers[0] if askers else listen.unix_listener(Unix(given.place.askers, mode=mode)),
+            admin[0] if admin else listen.unix_listener(Unix(given.place.admin, mode=mode)),
+        )
 
 
-def _make_folder(folder: str, uid: int, *, public: bool) -> None:
-    if public:
+def _make_folder(folder: str, given: Given) -> None:
+    if given.arguments.system:
         os.makedirs(folder, exist_ok=True)
         os.chmod(folder, 0o755)  # noqa: S103 (everybody may ask; makedirs obeyed our umask)
     else:
-        runtime.make_private(folder, uid)
+        runtime.make_private(folder, given.uid)
 
 
 @contextlib.contextmanager
@@ -185,27 +223,10 @@ def _lock(path: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _inherited(environ: Mapping[str, str]) -> dict[str, list[socket.socket]]:
-    """Sockets from systemd by name (sd_listen_fds_with_names(3)); the variables may be meant for another process."""
-    found: dict[str, list[socket.socket]] = {name: [] for name in NAMES}
-    if environ.get("LISTEN_PID") != str(os.getpid()):
-        return found
-    count = int(environ.get("LISTEN_FDS", "0"))
-    names = environ.get("LISTEN_FDNAMES", "").split(":")
-    for number, name in zip(range(FIRST_INHERITED, FIRST_INHERITED + count), names, strict=False):
-        os.set_inheritable(number, False)
-        if name in found:
-            found[name].append(socket.socket(fileno=number))
-    return found
-
-
 def _with_real_port(settings: Settings, listeners: Sequence[listen.PageListener]) -> Settings:
     """With port 0 the address of the page is known only now."""
-    first = listeners[0] if listeners else None
-    if not isinstance(settings.listen, Tcp) or settings.listen.port or not isinstance(first, listen.TcpListener):
-        return settings
-    address = urlsplit(settings.public_url)
-    if address.port != 0:
+    address, first = urlsplit(settings.public_url), listeners[0] if listeners else None
+    if not isinstance(settings.listen, Tcp) or address.port != 0 or not isinstance(first, listen.TcpListener):
         return settings
     return settings._replace(public_url=f"{address.scheme}://{address.hostname}:{first.port}{address.path}")
 
@@ -217,16 +238,16 @@ def _is_loopback(loaded: config.Loaded) -> bool:
     return not (settings.people or settings.notifiers or broken)
 
 
-def _terminal(arguments: Arguments, environ: Mapping[str, str], uid: int) -> Terminal | None:
+def _terminal(given: Given) -> Terminal | None:
     """The terminal that we run at, or nothing: a service's output goes to a log, where no link may stand."""
-    if arguments.on_demand or arguments.system or "NOTIFY_SOCKET" in environ:
+    if given.arguments.on_demand or given.arguments.system or "NOTIFY_SOCKET" in given.environ:
         return None
-    return Terminal(user_name(uid), socket.gethostname(), "SSH_CONNECTION" in environ)
+    return Terminal(user_name(given.uid), socket.gethostname(), "SSH_CONNECTION" in given.environ)
 
 
-def _state(place: runtime.Runtime, environ: Mapping[str, str]) -> str:
+def _state(given: Given) -> str:
     """Where the audit trail lies: systemd may have made the directory (systemd.exec(5), LogsDirectory)."""
-    state = environ.get("LOGS_DIRECTORY") or place.state
+    state = given.environ.get("LOGS_DIRECTORY") or given.place.state
     with contextlib.suppress(OSError):  # the audit trail will say what is wrong with it
         os.makedirs(state, mode=0o700, exist_ok=True)
     return state
@@ -248,11 +269,3 @@ def _raise_descriptor_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _tell_systemd(environ: Mapping[str, str], state: str) -> None:
-    """sd_notify(3); a leading "@" is an abstract socket."""
-    address = environ.get("NOTIFY_SOCKET")
-    if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as service_manager, contextlib.suppress(OSError):
-            service_manager.sendto(state.encode("ascii"), "\0" + address[1:] if address[0] == "@" else address)
