@@ -53,11 +53,13 @@ class Session:
         self._pinentry.stdin.flush()
 
     def reply(self) -> bytes:
-        """The next line of the dialogue."""
+        """The next line of the dialogue, apart from status lines, which gpg-agent only logs."""
         assert self._pinentry.stdout is not None
-        while b"\n" not in self._buffer:
-            self._buffer += _read(self._pinentry.stdout.fileno())
-        line, _, self._buffer = self._buffer.partition(b"\n")
+        line = b"S "
+        while line.startswith(b"S "):
+            while b"\n" not in self._buffer:
+                self._buffer += _read(self._pinentry.stdout.fileno())
+            line, _, self._buffer = self._buffer.partition(b"\n")
         return line
 
     def digits(self) -> str:

@@ -24,7 +24,6 @@ from unlatch.prompt import AskerInfo, Key, Process, Prompt, details_to_json
 
 CANARY = "canary-5d0c-passphrase"
 TIMED_OUT = b"ERR 83886142 "  # GPG_ERR_TIMEOUT of pinentry
-NOT_CONFIRMED = b"ERR 83886194 "
 STRANGER = 4242  # a uid that is nobody's
 
 
@@ -76,7 +75,7 @@ def test_a_second_prompt_shares_the_port(house: House, port: int) -> None:
 def test_confirm_is_never_ok_unasked(house: House, service: Session) -> None:
     """Elsewhere CONFIRM was answered OK by itself. Here silence, and a channel that others can read, mean no."""
     service.ask("Delete the key?", "CONFIRM")  # there are no digits without a terminal, and the phone is not end-to-end
-    assert service.reply().startswith(NOT_CONFIRMED)
+    assert service.reply().startswith(b"ERR ")
     assert house.phone.messages() == []
     house.configure(end_to_end=True)
     with Session(house) as somebody:
@@ -152,22 +151,16 @@ def test_a_body_is_bounded(house: House, port: int, service: Session) -> None:
     """Elsewhere Content-Length was believed. Here an announced terabyte is refused before a byte of it is read."""
     service.ask("Unlock it", "GETPIN")
     page = Page(house.phone.ring()["link"], ("127.0.0.1", port))
+    nothing = page.request("GET", "/no/such/path")
     (broker,) = house.brokers()
     for framing in ("Content-Length: 1000000000000", "Content-Length: 32769", "Content-Length: -1"):
         with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
             connection.sendall(f"POST /{page.link.ticket_text}/hello HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n".encode())
-            response = http.client.HTTPResponse(connection)
-            response.begin()
-            assert response.status in {400, 404, 413}
-            assert connection.recv(1) == b"" or response.read() is not None
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-        connection.sendall(
-            f"POST /{page.link.ticket_text}/hello HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
-        )
-        with contextlib.suppress(OSError):  # it hangs up on whoever does not stop
-            for _ in range(10_000):
-                connection.sendall(b"1000\r\n" + b" " * 4096 + b"\r\n")
-            pytest.fail("40 MB were taken")
+            assert answer_of(connection) == nothing
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:  # and without any announcement
+        head = f"POST /{page.link.ticket_text}/hello HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head.encode() + b"".join(b"1000\r\n" + b" " * 4096 + b"\r\n" for _ in range(9)))
+        assert answer_of(connection) == nothing
     assert resident(broker) < 64 << 20
     assert page.view().status == 200
     page.unlock(CANARY.encode())
@@ -181,15 +174,15 @@ def test_the_port_is_never_free_while_idle(house: House, port: int, service: Ses
     page.view()
     page.deny()
     assert service.reply().startswith(b"ERR ")
+    assert page.verdict().outcome == "denied"
     until(lambda: refused(port), "an end to listening")
     assert house.brokers()
     for reuse in (False, True):
         with another_user(), socket.socket() as thief:
             thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
             thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, reuse)
-            with pytest.raises(OSError, match="") as caught:
+            with pytest.raises(OSError, match="Address already in use"):
                 thief.bind(("127.0.0.1", port))
-            assert caught.value.errno == errno.EADDRINUSE
     service.ask("And again", "GETPIN")  # it comes back on the same port
     page = Page(house.phone.ring(2)["link"], ("127.0.0.1", port))
     assert page.view().status == 200
@@ -296,6 +289,15 @@ def another_user() -> Iterator[None]:
     finally:
         os.seteuid(0)
         os.setegid(0)
+
+
+def answer_of(connection: socket.socket) -> tuple[int, bytes]:
+    """Status and body of a response after which the other side hangs up."""
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    answer = response.status, response.read()
+    assert connection.recv(1) == b""
+    return answer
 
 
 def temporary_files() -> Iterator[Path]:
