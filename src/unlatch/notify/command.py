@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -44,26 +45,46 @@ class CommandNotifier:
         await self._run("end", notice, outcome)
 
     async def _run(self, event: str, notice: Notice, outcome: str = "") -> None:
-        # What the program prints is thrown away: it may quote the link, and the broker's output ends in a journal.
+        process = self._start(message(event, notice, outcome, self._wall_clock()))
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.DEVNULL, env=self._environ, cwd="/", start_new_session=True,
-            )  # fmt: skip
-        except (OSError, ValueError) as error:
-            raise NotDelivered(f"cannot be started: {getattr(error, 'strerror', None) or 'bad command'}") from None
-        try:
-            await process.communicate(message(event, notice, outcome, self._wall_clock()))
+            await _end_of(process)
         finally:
-            if process.returncode is None:  # cancelled: with everything that it started
+            if process.poll() is None:  # cancelled: it ends with everything that it started
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
-        status = process.returncode or 0
-        if status < 0:
-            raise NotDelivered(f"was killed by signal {-status}")
-        if status > 0:
-            raise NotDelivered(f"failed with exit status {status}")
+                await _end_of(process)
+                process.wait()
+        if process.returncode < 0:
+            raise NotDelivered(f"was killed by signal {-process.returncode}")
+        if process.returncode > 0:
+            raise NotDelivered(f"failed with exit status {process.returncode}")
+
+    def _start(self, said: bytes) -> "subprocess.Popen[bytes]":
+        # Not a pipe but a file that exists in memory only: nothing to feed, and nobody to wait for who does not read.
+        with open(os.memfd_create("unlatch"), "w+b", buffering=0) as stdin:
+            stdin.write(said)
+            stdin.seek(0)
+            try:
+                # What the program prints is thrown away: it may quote the link, and the broker's output ends in a log.
+                return subprocess.Popen(
+                    self._command, stdin=stdin, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                    env=self._environ, cwd="/", start_new_session=True,
+                )  # fmt: skip
+            except (OSError, ValueError) as error:
+                raise NotDelivered(f"cannot be started: {getattr(error, 'strerror', None) or 'bad command'}") from None
+
+
+async def _end_of(process: "subprocess.Popen[bytes]") -> None:
+    """Wait until a child has ended (pidfd_open(2)); it is still to be reaped."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    descriptor = os.pidfd_open(process.pid)
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 def message(event: str, notice: Notice, outcome: str, now: float) -> bytes:
