@@ -470,6 +470,9 @@ def test_retries_are_spaced(broker: PageBroker, screen: Page) -> None:
 
 def test_the_time_left_counts_down(broker: PageBroker, timed: Page) -> None:
     """From the broker's remaining seconds, by a clock that nobody can set; spoken only near the end."""
+    timed.add_init_script(
+        "AbortSignal.timeout = () => new AbortController().signal;"
+    )  # it runs on the test's clock, too
     timed.clock.pause_at(time.time() + 3600)  # from here on only the test moves it
     ticket = broker.put(remaining=3601, age=0)
     question(timed, ticket)
