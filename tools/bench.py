@@ -26,7 +26,8 @@ CROWD_ANSWERS = 200
 COLD_STARTS = 7
 CROWDS = (1_000, 10_000)
 QUIET_SECONDS = 3.0  # how long a waiting asker is watched for wake-ups
-SETTINGS = "[quota]\nopen = 100000\nrings = 100000\n"
+# Nobody is rung: no notifier takes part in what is measured.
+SETTINGS = 'public_url = "{url}/"\nlisten = "unix:{page}"\n[quota]\nopen = 100000\nrings = 100000\n'
 BARE = (sys.executable, "-I", "-c", "pass")
 
 
@@ -61,45 +62,47 @@ class Bench:
 
     def __init__(self, house: House) -> None:
         self.house = house
-        self.answered = 0
-        house.configure(tables=SETTINGS)
+        house.settings.write_text(SETTINGS.format(url=PUBLIC_URL, page=house.page))
         self.askers = house.runtime / "askers" / "broker.sock"
 
-    def pinentry(self) -> "subprocess.Popen[bytes]":
-        """A real pinentry that has been asked for a passphrase."""
+    def pinentry(self, number: int = 0) -> "subprocess.Popen[bytes]":
+        """A real pinentry that has been asked for the passphrase of the key with this number."""
         asker = subprocess.Popen(
             [PINENTRY], env=self.house.environ(), cwd="/", start_new_session=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         assert asker.stdin is not None
-        asker.stdin.write(b"SETDESC Please unlock\nGETPIN\n")
+        asker.stdin.write(b"SETKEYINFO n/%040X\nSETDESC Please unlock\nGETPIN\n" % number)
         asker.stdin.flush()
         return asker
 
-    def has_open(self, count: int) -> bool:
-        """Are exactly so many prompts open? None are while no broker runs."""
+    def links(self) -> list[str]:
+        """The links of all open prompts; none while no broker runs."""
         try:
-            return len(self.house.ask_admin({"op": "list"})["prompts"]) == count
+            prompts = self.house.ask_admin({"op": "list"})["prompts"]
         except OSError:
-            return False
+            return []
+        return [f"{PUBLIC_URL}/{prompt['ticket']}#{prompt['fragment']}" for prompt in prompts]
 
-    def next_page(self) -> PhonePage:
-        """The page of the next ring."""
-        self.answered += 1
-        return PhonePage(self.house.phone.ring(self.answered)["link"], self.house.page)
+    def has_open(self, count: int) -> bool:
+        """Are exactly so many prompts open?"""
+        return len(self.links()) == count
 
-    def answer_one(self) -> float:
-        """Milliseconds from a posted answer to the `D` line of a fresh, real pinentry."""
-        asker = self.pinentry()
-        assert asker.stdout is not None
-        page = self.next_page()
-        page.view()
-        page.unlock(b"correct horse battery staple")
-        while not asker.stdout.readline().startswith(b"D "):
-            pass
-        elapsed = (time.monotonic_ns() - page.posted) / 1e6
-        asker.communicate(b"BYE\n", timeout=20)
-        return elapsed
+    def stop_broker(self) -> None:
+        """End the broker, so that the next asker starts a fresh one."""
+        for broker in self.house.brokers():
+            self.house.end(broker)
+
+    @contextlib.contextmanager
+    def pinentries(self, count: int) -> Iterator[tuple[list["subprocess.Popen[bytes]"], list[str]]]:
+        """Real pinentries that wait, and the links of their prompts."""
+        askers = [self.pinentry(number) for number in range(count)]
+        try:
+            until(partial(self.has_open, count), "the prompts", 60)
+            yield askers, self.links()
+        finally:
+            for asker in askers:
+                asker.communicate(b"BYE\n", timeout=20)
 
     @contextlib.contextmanager
     def crowd(self, count: int) -> Iterator[tuple["subprocess.Popen[str]", list[str]]]:
@@ -136,90 +139,93 @@ def measure_starts(house: House) -> list[Row]:
 def measure_cold_start(bench: Bench) -> list[Row]:
     """From exec to a registered prompt when no broker runs yet: one asker, and twenty at once."""
     rows = []
-    bench.house.settings.write_text("")  # loopback settings: nobody is rung, so no notifier takes part in the race
     for count, goal in ((1, 200.0), (20, 450.0)):
         times = []
         for _ in range(COLD_STARTS):
             start = time.monotonic()
-            askers = [bench.pinentry() for _ in range(count)]
-            until(partial(bench.has_open, count), "the prompts")
-            times.append((time.monotonic() - start) * 1000)
-            assert len(bench.house.brokers()) == 1
-            for asker in askers:
-                asker.terminate()
-                asker.communicate(timeout=20)
-            for broker in bench.house.brokers():
-                bench.house.end(broker)
+            with bench.pinentries(count):
+                times.append((time.monotonic() - start) * 1000)
+                assert len(bench.house.brokers()) == 1
+            bench.stop_broker()
         name = "one asker" if count == 1 else f"{count} askers at once"
         rows.append(Row(f"cold start to registered, {name}", statistics.median(times), "ms", goal))
-    bench.house.configure(tables=SETTINGS)
     return rows
 
 
 def measure_waiting(bench: Bench) -> list[Row]:
     """What a waiting asker and a broker with one prompt hold, and whether the asker wakes up while it waits."""
-    asker = bench.pinentry()
-    page = bench.next_page()
-    page.view()
-    (broker,) = bench.house.brokers()
-    time.sleep(1.0)  # the asker's warm-up and the broker's first page are over
-    before = context_switches(asker.pid)
-    time.sleep(QUIET_SECONDS)
-    wakes = (context_switches(asker.pid) - before) / QUIET_SECONDS
-    rows = [
-        Row("waiting asker, resident", resident(asker.pid), "MiB", 22.0),
-        Row("waiting asker, wake-ups", wakes, "/s", 0.0),
-        Row("broker with one prompt, resident", resident(broker), "MiB"),
-        Row("page, gzipped, in one request", page_kibibytes(page), "KiB", 12.0),
-    ]
-    asker.communicate(b"", timeout=20)
-    return rows
+    with bench.pinentries(1) as ((asker,), (link,)):
+        page = PhonePage(link, bench.house.page)
+        page.view()
+        (broker,) = bench.house.brokers()
+        time.sleep(1.0)  # the asker's warm-up and the broker's first page are over
+        before = context_switches(asker.pid)
+        time.sleep(QUIET_SECONDS)
+        wakes = (context_switches(asker.pid) - before) / QUIET_SECONDS
+        return [
+            Row("waiting asker, resident", resident(asker.pid), "MiB", 22.0),
+            Row("waiting asker, wake-ups", wakes, "/s", 0.0),
+            Row("broker with one prompt, resident", resident(broker), "MiB"),
+            Row("page, gzipped, in one request", page_kibibytes(page), "KiB", 12.0),
+        ]
 
 
 def measure_idle_broker(bench: Bench) -> list[Row]:
     """A broker that runs but was never asked anything."""
-    serving = subprocess.Popen(
-        [UNLATCH, "serve"], env=bench.house.environ(),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    until(bench.house.is_served, "the broker")
-    row = Row("broker idle, resident", resident(serving.pid), "MiB", 26.0)
-    serving.terminate()
-    serving.wait(20)
+    with subprocess.Popen([UNLATCH, "serve"], env=bench.house.environ(), stderr=subprocess.PIPE) as serving:
+        assert serving.stderr is not None
+        serving.stderr.readline()  # it says when it waits for prompts
+        row = Row("broker idle, resident", resident(serving.pid), "MiB", 26.0)
+        serving.terminate()
     return [row]
 
 
-def measure_answers(bench: Bench, waiting: str) -> list[Row]:
-    """The way of an answer through broker and asker to gpg-agent's side of the pipe."""
-    times = [bench.answer_one() for _ in range(ANSWERS)]
-    deciles = statistics.quantiles(times, n=10)
+def measure_answers(askers: list["subprocess.Popen[bytes]"], pages: list[PhonePage], among: str) -> list[Row]:
+    """The way of an answer through broker and asker to gpg-agent's side of the pipe; a fresh process each time."""
+    times = [time_to_d_line(askers, page) for page in pages]
     return [
-        Row(f"posted answer to D line{waiting}, p50", statistics.median(times), "ms", 4.0),
-        Row(f"posted answer to D line{waiting}, p90", deciles[8], "ms", 10.0),
+        Row(f"posted answer to D line{among}, p50", statistics.median(times), "ms", 4.0),
+        Row(f"posted answer to D line{among}, p90", statistics.quantiles(times, n=10)[8], "ms", 10.0),
     ]
+
+
+def measure_alone(bench: Bench) -> list[Row]:
+    """Answers while hardly anybody else waits."""
+    with bench.pinentries(ANSWERS) as (askers, links):
+        return measure_answers(askers, [PhonePage(link, bench.house.page) for link in links], "")
 
 
 def measure_crowd(bench: Bench, count: int) -> list[Row]:
     """Many open prompts on one broker: what each holds, and what an answer takes among them."""
-    keeper = bench.pinentry()  # starts the broker, and keeps it
-    bench.next_page()
-    (broker,) = bench.house.brokers()
-    before = resident(broker)
-    with bench.crowd(count) as (crowd, links):
-        each = (resident(broker) - before) * 1024 / count
-        times = [time_through_crowd(crowd, PhonePage(link, bench.house.page)) for link in links]
-        percentiles = statistics.quantiles(times, n=100)
-        rows = [
-            Row(f"{count:,} waiting: broker, resident each", each, "KiB", 6.0),
-            Row(f"{count:,} waiting: answer to asker, p50", percentiles[49], "ms"),
-            Row(f"{count:,} waiting: answer to asker, p99", percentiles[98], "ms"),
-        ]
-        if count == max(CROWDS):
-            rows += measure_answers(bench, f", {count:,} waiting")
-    keeper.communicate(b"", timeout=20)
-    for pid in bench.house.brokers():
-        bench.house.end(pid)
+    with bench.pinentries(ANSWERS) as (askers, real_links):
+        (broker,) = bench.house.brokers()
+        before = resident(broker)
+        with bench.crowd(count) as (crowd, links):
+            each = (resident(broker) - before) * 1024 / count
+            times = [time_through_crowd(crowd, PhonePage(link, bench.house.page)) for link in links]
+            percentiles = statistics.quantiles(times, n=100)
+            rows = [
+                Row(f"{count:,} waiting: broker, resident each", each, "KiB", 6.0),
+                Row(f"{count:,} waiting: answer to asker, p50", percentiles[49], "ms"),
+                Row(f"{count:,} waiting: answer to asker, p99", percentiles[98], "ms"),
+            ]
+            pages = [PhonePage(link, bench.house.page) for link in real_links]
+            rows += measure_answers(askers, pages, f", {count:,} waiting")
+    bench.stop_broker()
     return rows
+
+
+def time_to_d_line(askers: list["subprocess.Popen[bytes]"], page: PhonePage) -> float:
+    """Milliseconds from a posted answer to the `D` line of the pinentry that asked."""
+    page.view()
+    assert page.prompt is not None
+    assert page.prompt.key is not None
+    output = askers[int(page.prompt.key.grip, 16)].stdout
+    assert output is not None
+    page.unlock(b"correct horse battery staple")
+    while not output.readline().startswith(b"D "):
+        pass
+    return (time.monotonic_ns() - page.posted) / 1e6
 
 
 def time_through_crowd(crowd: "subprocess.Popen[str]", page: PhonePage) -> float:
@@ -305,7 +311,8 @@ def main() -> None:
         show(measure_idle_broker(bench), bare)
         show(measure_cold_start(bench), bare)
         show(measure_waiting(bench), bare)
-        show(measure_answers(bench, ""), bare)
+        show(measure_alone(bench), bare)
+        bench.stop_broker()
         for count in CROWDS:
             show(measure_crowd(bench, count), bare)
     finally:

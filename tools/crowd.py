@@ -2,9 +2,8 @@
 
     crowd.py BROKER_SOCKET COUNT SAMPLE
 
-Registers COUNT prompts on connections of their own (as if rung already, so that no notifier runs), prints one JSON line
-with SAMPLE of their (ticket, fragment), and then a line "TICKET NANOSECONDS" (CLOCK_MONOTONIC) for every answer that
-arrives. Ends with its standard input.
+Registers COUNT prompts on connections of their own, prints one JSON line with SAMPLE of their (ticket, fragment), and
+then a line "TICKET NANOSECONDS" (CLOCK_MONOTONIC) for every answer that arrives. Ends with its standard input.
 """
 
 import json
@@ -45,7 +44,7 @@ class RawAsker:
             {
                 "v": 1, "op": "register", "owner": base64url.encode(self.owned.owner),
                 "fragment": self.owned.link.fragment, "details": base64url.encode(details),
-                "coalesce": "", "seconds": 0, "beside": "", "after": "", "rung": True, "views": [], "told": [],
+                "coalesce": "", "seconds": 0, "beside": "", "after": "", "rung": False, "views": [], "told": [],
             }
         )  # fmt: skip
 
