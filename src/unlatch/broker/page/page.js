@@ -68,7 +68,9 @@ async function view(prompt) {
 
 async function attempt(prompt, verb, body) {
   if (!prompt.proof) {
-    const [status, reply] = await view(prompt);
+    // Both loops of a prompt, the wait and the answer, may find it gone: one renews it for both.
+    prompt.renewal ??= view(prompt).finally(() => (prompt.renewal = null));
+    const [status, reply] = await prompt.renewal;
     if (status !== 200 || verb === "view") return [status, reply];
     // The broker that took the answer may have died before the asker had it. Had the asker had it, it would not have
     // brought this ticket back; so the same sealed answer goes out again.
@@ -85,9 +87,14 @@ async function insist(prompt, verb, body = () => ({})) {
     const { proof } = prompt;
     const [status, reply] = await attempt(prompt, verb, body);
     if (prompt !== current) throw new Over("superseded");
-    if (status === 410) throw new Over(gone(prompt, reply.state));
+    // An answer that comes late, because the wait has sent it again meanwhile, must not hide what the wait will hear.
+    if (status === 410 && verb !== "answer") throw new Over(gone(prompt, reply.state));
     if (status === 409 && reply.state === "elsewhere") throw new Over("elsewhere");
-    if (status === 200 || status === 409) return [status, reply];
+    if (status === 409 && verb === "wait") {
+      await pause(1000); // another page's answer is being checked; what becomes of it decides about this one
+      continue;
+    }
+    if ([200, 409, 410].includes(status)) return [status, reply];
     const now = performance.now();
     lost ||= now;
     if (status === 404) {
