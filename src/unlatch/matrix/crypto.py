@@ -8,7 +8,19 @@ each method that changes something, and before what it returned is sent, the cal
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from unlatch.matrix.identity import Device, Identity, Pin, Recipients, Skipped
+from vodozemac import Account, Curve25519PublicKey
+
+from unlatch.errors import Malformed
+from unlatch.matrix import canonical, fields, identity, pickles
+from unlatch.matrix.account import MEGOLM, ONE_TIME, CrossSigning, OwnDevice
+from unlatch.matrix.errors import BadSignature, NobodyToTell, Refused, Undecryptable, Untrusted
+from unlatch.matrix.identity import Device, Identity, Pin, Reason, Recipients, Skipped
+from unlatch.matrix.megolm import Inbox, Outbound
+from unlatch.matrix.olm import OlmSessions, Payload, UnknownOneTimeKey
+from unlatch.matrix.sas import Party
+
+ENCRYPTED = "m.room.encrypted"
+VERIFICATION = "m.key.verification."
 
 Json = dict[str, Any]
 
@@ -46,56 +58,80 @@ class Machine:
 
     Attributes:
         pins: the master keys we hold the admins to, by user id. Change it with :meth:`pin` and :meth:`unpin`.
-        identities: the last ``/keys/query`` answer for each user asked for, checked.
-        verifying: users whom somebody verifies right now (kept in memory only). Their room keys are accepted and
+        identities: the last ``/keys/query`` answer for each user asked for, checked. Kept in memory only: before the
+            first query of a process nobody is trusted.
+        verifying: users whom somebody verifies right now (in memory only). Their room keys are accepted and
             :meth:`recipients` includes their self-signed devices if called with ``verifying=True``, so that an in-room
             verification can be encrypted before there is a pin. Never send a link then.
+        stale: users of whom a device was heard that the last query did not list: query again.
     """
 
-    user_id: str
-    device_id: str
-    pins: dict[str, Pin]
-    identities: dict[str, Identity]
-    verifying: set[str]
+    def __init__(self, parts: pickles.Parts) -> None:
+        self.user_id = parts.device.user_id
+        self.device_id = parts.device.device_id
+        self.pins: dict[str, Pin] = parts.pins
+        self.identities: dict[str, Identity] = {}
+        self.verifying: set[str] = set()
+        self.stale: set[str] = set()
+        self._device = parts.device
+        self._cross = parts.cross
+        self._olm = OlmSessions(parts.device, parts.olm)
+        self._inbox = Inbox(parts.megolm)
+        self._outbound: dict[str, Outbound] = {}
+        self._claimed: dict[tuple[str, str], str] = {}  # fresh one-time keys, each taken out by its one use
 
     @classmethod
     def create(cls, user_id: str, device_id: str) -> "Machine":
         """A new device with new keys (vodozemac takes its randomness from the kernel itself)."""
-        raise NotImplementedError
+        device = OwnDevice(user_id, device_id, Account(), published=False)
+        return cls(pickles.Parts(device, CrossSigning.create(user_id), {}, {}, {}))
 
     @classmethod
     def load(cls, dumped: Mapping[str, Any], pickle_key: bytes, earlier: "Machine | None" = None) -> "Machine":
-        """The machine that was dumped. ``earlier``: this process's machine before another process saved; its Megolm
-        sessions for sending and its claimed keys are taken over.
+        """The machine that was dumped. ``earlier``: this process's machine before another process saved; what lives in
+        memory only is taken over from it, and it must not be used any more.
 
         Raises:
             StoreBroken: it is not what dump made, or another pickle key made it.
         """
-        raise NotImplementedError
+        machine = cls(pickles.load(dumped, pickle_key))
+        if earlier is not None:
+            machine.identities, machine.verifying, machine.stale = earlier.identities, earlier.verifying, earlier.stale
+            machine._outbound, machine._claimed = earlier._outbound, earlier._claimed
+        return machine
 
     def dump(self, pickle_key: bytes) -> Json:
         """Everything that must survive, as JSON; private keys are encrypted with ``pickle_key`` (32 bytes)."""
-        raise NotImplementedError
+        parts = pickles.Parts(self._device, self._cross, self.pins, self._olm.sessions, self._inbox.sessions)
+        return pickles.dump(parts, pickle_key)
+
+    def __repr__(self) -> str:
+        return f"Machine({self.user_id!r}, {self.device_id!r})"
 
     # Keys of our own
 
     @property
     def ed25519(self) -> str:
         """The device's signing key, base64: what ``unlatch matrix setup`` may show."""
-        raise NotImplementedError
+        return self._device.ed25519
 
     @property
     def master_key(self) -> str:
         """Our own cross-signing master key, base64."""
-        raise NotImplementedError
+        return self._cross.public("master")
+
+    @property
+    def party(self) -> Party:
+        """Ourselves, for a verification."""
+        return Party(self.user_id, self.device_id, self.ed25519, self.master_key)
 
     def one_time_key_counts(self, counts: Mapping[str, Any], unused_fallback: Collection[str] | None = None) -> None:
         """Take note of ``device_one_time_keys_count`` and ``device_unused_fallback_key_types`` of a sync."""
-        raise NotImplementedError
+        self._device.take_counts(counts, unused_fallback)
 
     def keys_upload(self) -> Json | None:
         """For ``/keys/upload``: device keys (once), one-time keys (when the server has few), a fallback key."""
-        raise NotImplementedError
+        return self._device.upload()
 
     def keys_uploaded(self, response: Mapping[str, Any]) -> None:
         """Take note that they arrived.
@@ -103,21 +139,33 @@ class Machine:
         Raises:
             Malformed
         """
-        raise NotImplementedError
+        self._device.uploaded(response)
 
     def cross_signing_upload(self) -> Json:
         """For ``/keys/device_signing/upload``, without ``auth``. May be repeated with the same keys."""
-        raise NotImplementedError
+        return self._cross.upload(self._device)
 
     def own_identity(self) -> str:
-        """What the last query said of us: "none", "ours" or "foreign" (somebody else's keys: setup must ask)."""
-        raise NotImplementedError
+        """What the last query said of us: "none" (or half), "ours", or "foreign" (other keys: setup must ask)."""
+        known = self.identities.get(self.user_id)
+        if known is None or not known.master_key:
+            return "none"
+        if known.master_key != self.master_key:
+            return "foreign"
+        return "ours" if known.self_signing_key == self._cross.public("self_signing") else "none"
 
     def signatures_upload(self) -> Json | None:
         """For ``/keys/signatures/upload``: our device by our self-signing key, and the master keys of admins verified
         by emoji by our user-signing key; only what the last :meth:`keys_query` answer lacks.
         """
-        raise NotImplementedError
+        body: Json = {}
+        if not self.cross_signed():
+            body[self.user_id] = {self.device_id: self._signed_by("self_signing", self._device.keys())}
+        for user, pin in self.pins.items():
+            known = self.identities.get(user)
+            if pin.verified == "emoji" and known and known.master_key == pin.master_key and not self._vouched(known):
+                body[user] = {pin.master_key: self._signed_by("user_signing", known.master)}
+        return body or None
 
     def signatures_uploaded(self, response: Mapping[str, Any]) -> None:
         """Check the answer; query again to see the effect.
@@ -125,53 +173,83 @@ class Machine:
         Raises:
             Refused: with the server's reasons.
         """
-        raise NotImplementedError
+        failures = fields.optional_table(response, "failures")
+        if failures:
+            reasons = {
+                str(fields.optional_table(failures, user, key).get("error", "no reason given"))[:200]
+                for user in failures
+                for key in fields.optional_table(failures, user) or [""]
+            }
+            raise Refused("the homeserver refused our signatures: " + "; ".join(sorted(reasons)))
 
     def cross_signed(self) -> bool:
         """Whether the server showed our own keys, and our device signed by them, in the last query."""
-        raise NotImplementedError
+        known = self.identities.get(self.user_id)
+        ours = known.signed.get(self.device_id) if known is not None else None
+        keys = (self._device.ed25519, self._device.curve25519)
+        return self.own_identity() == "ours" and ours is not None and (ours.ed25519, ours.curve25519) == keys
 
     # Whom to trust
 
     def keys_query(self, users: Iterable[str]) -> Json:
         """For ``/keys/query``; our own user is always included."""
-        raise NotImplementedError
+        return {"device_keys": {user: [] for user in sorted({*users, self.user_id})}}
 
     def keys_query_done(self, response: Mapping[str, Any], users: Iterable[str] = ()) -> None:
-        """Check the answer and keep it in ``identities``; pass the users asked for, or those left out stay as they were.
+        """Check the answer and keep it in ``identities``. ``users``: those asked for; one whom the answer leaves out
+        has no devices then (an unreachable server's users get nothing rather than what was true once).
 
         Raises:
             Malformed: no answer to a query at all.
         """
-        raise NotImplementedError
+        answered = fields.table(response, "device_keys", "answer to /keys/query")
+        for user in {*answered, *users, self.user_id}:
+            self.identities[user] = identity.read_identity(user, response)
+            self.stale.discard(user)
 
     def pin(self, user_id: str, master_key: str, verified: str) -> None:
-        """Hold a user to a master key from now on; ``verified`` is "emoji" or "first-use"."""
-        raise NotImplementedError
+        """Hold a user to a master key from now on; ``verified`` is "emoji" or "first-use".
+
+        Raises:
+            Untrusted: a first use cannot replace another key, nor be told for one that was compared.
+        """
+        known = self.pins.get(user_id)
+        if verified != "emoji" and known is not None:
+            if known.master_key != master_key:
+                raise Untrusted(user_id, "", Reason.RESET)
+            return
+        self.pins[user_id] = Pin(master_key, verified)
 
     def unpin(self, user_id: str) -> None:
         """Trust a user no more."""
-        raise NotImplementedError
+        self.pins.pop(user_id, None)
 
     def recipients(self, room_members: Iterable[str], verifying: bool = False) -> Recipients:
         """The devices that may read, and those that may not, by the last query. Also names admins not in the room."""
-        raise NotImplementedError
+        return identity.decide(self._held(verifying), self.identities, room_members, self.user_id)
 
     # Sending
 
     def begin_burst(self, room_id: str) -> None:
-        """Use a new Megolm session for what follows. Call it once for each ring (edits and reminders need it not)."""
-        raise NotImplementedError
+        """Use a new Megolm session for what follows. Call it once for each ring (edits and reminders need it not), and
+        when it is not known whether the last ``to_device`` arrived.
+        """
+        self._outbound.pop(room_id, None)
 
     def unshared(self, room_id: str, devices: Iterable[Device], now: float) -> list[Device]:
         """The devices for which :meth:`encrypt` will need a claimed one-time key: all when a new session is due (first
         message, new burst, other devices, 100 messages, one week), else none. ``now``: seconds, any clock.
         """
-        raise NotImplementedError
+        wanted = frozenset(devices)
+        session = self._outbound.get(room_id)
+        return [] if session is not None and session.fits(wanted, now) else sorted(wanted)
 
     def keys_claim(self, devices: Iterable[Device]) -> Json:
         """For ``/keys/claim``: one fresh one-time key for each device."""
-        raise NotImplementedError
+        wanted: dict[str, dict[str, str]] = {}
+        for device in devices:
+            wanted.setdefault(device.user_id, {})[device.device_id] = ONE_TIME
+        return {"one_time_keys": wanted}
 
     def keys_claimed(self, response: Mapping[str, Any]) -> None:
         """Keep the keys that are signed by their devices, for the next :meth:`encrypt`; drop the others.
@@ -179,7 +257,12 @@ class Machine:
         Raises:
             Malformed: no answer to a claim at all.
         """
-        raise NotImplementedError
+        for user, devices in fields.table(response, "one_time_keys", "answer to /keys/claim").items():
+            known = self.identities.get(user)
+            for device_id, keys in devices.items() if isinstance(devices, dict) else ():
+                device = known.device(device_id) if known is not None else None
+                if device is not None and (key := _signed_key(device, keys)):
+                    self._claimed[user, device_id] = key
 
     def encrypt(self, room_id: str, event_type: str, content: Json, devices: Iterable[Device], now: float) -> Encrypted:
         """Encrypt for exactly these devices.
@@ -187,7 +270,24 @@ class Machine:
         Raises:
             NobodyToTell: no device is left.
         """
-        raise NotImplementedError
+        wanted = frozenset(devices)
+        new = self.unshared(room_id, wanted, now)
+        to_device, skipped = None, list[Skipped]()
+        if new or not wanted:
+            session = Outbound(wanted, now)
+            to_device, skipped = self._to_all("m.room_key", session.room_key(room_id), new)
+            self._outbound[room_id] = session
+        session = self._outbound[room_id]
+        encrypted: Json = {
+            "algorithm": MEGOLM,
+            "ciphertext": session.encrypt(room_id, event_type, content),
+            "session_id": session.session_id,
+            "sender_key": self._device.curve25519,  # these two for older clients (specification, "Megolm")
+            "device_id": self.device_id,
+        }
+        if "m.relates_to" in content:  # the server needs it in the open: threads, edits
+            encrypted["m.relates_to"] = content["m.relates_to"]
+        return Encrypted(to_device, encrypted, skipped)
 
     def encrypt_to_device(self, event_type: str, content: Json, device: Device) -> ToDevice:
         """One encrypted to-device event (a verification's); needs a claimed key for the device.
@@ -195,24 +295,137 @@ class Machine:
         Raises:
             NobodyToTell: no key was claimed.
         """
-        raise NotImplementedError
+        return self._to_all(event_type, content, [device])[0]
 
     # Receiving
 
     def receive_to_device(self, event: Mapping[str, Any]) -> Json | None:
         """A to-device event of a sync: the plain event (``m.key.verification.*``, encrypted or not) or None (kept, or
-        none of our business). An event that was encrypted has ``sender_device``, proven.
+        none of our business). An event that was encrypted has ``sender_device``, proven ("" if the server lists none).
 
         Raises:
             Malformed, Undecryptable, Untrusted: drop it; the text may be logged.
         """
-        raise NotImplementedError
+        event_type = fields.text(event, "type", "to-device event")
+        sender = fields.text(event, "sender", "to-device event")
+        content = fields.table(event, "content", "to-device event")
+        if event_type.startswith(VERIFICATION):
+            return {"type": event_type, "sender": sender, "content": content}
+        if event_type != ENCRYPTED or not (sender in self.pins or sender in self.verifying):
+            return None  # a stranger's message is not even opened: that would spend keys
+        try:
+            payload = self._olm.decrypt(sender, content)
+        except UnknownOneTimeKey:
+            self._device.distrust_server_keys()
+            raise
+        device = self._sender(payload.sender, payload.curve25519, payload.ed25519)
+        if payload.type == "m.room_key":
+            self._take_room_key(payload, device)
+        if not payload.type.startswith(VERIFICATION):
+            return None
+        name = device.device_id if device is not None else ""
+        return {"type": payload.type, "sender": sender, "content": payload.content, "sender_device": name}
 
     def decrypt_room(self, event: Mapping[str, Any], room_id: str) -> Decrypted:
         """An ``m.room.encrypted`` event of a room's timeline.
 
         Raises:
             UnknownSession: try again after the next sync.
-            Replayed, Malformed, Undecryptable, Untrusted: drop it.
+            Untrusted: the server lists no such device of the sender's; query keys (``stale``) and try once more.
+            Replayed, Malformed, Undecryptable: drop it.
         """
-        raise NotImplementedError
+        sender = fields.text(event, "sender", "encrypted event")
+        event_id = fields.text(event, "event_id", "encrypted event")
+        content = fields.table(event, "content", "encrypted event")
+        opened = self._inbox.open(content, sender, room_id, event_id)
+        device = self._sender(sender, opened.inbound.curve25519, opened.inbound.ed25519)
+        if device is None:
+            self.stale.add(sender)
+            raise Untrusted(sender, "", Reason.UNKNOWN)
+        opened.inbound.mark(opened.place, event_id)
+        plain_content = opened.content
+        if "m.relates_to" in content and "m.relates_to" not in plain_content:
+            # Some clients leave it outside only, where the server could have changed it. It says which prompt is
+            # denied, never that one is approved; and a server can withhold a prompt anyway.
+            plain_content = {**plain_content, "m.relates_to": content["m.relates_to"]}
+        plain = {
+            "type": opened.type,
+            "content": plain_content,
+            "room_id": room_id,
+            "sender": sender,
+            "event_id": event_id,
+            "origin_server_ts": event.get("origin_server_ts"),
+        }
+        return Decrypted(plain, self._distrust(device, self.pins) == "", sender, device)
+
+    # Inside
+
+    def _held(self, verifying: bool) -> Mapping[str, Pin]:
+        """The pins; with ``verifying`` also what the users say of themselves who are being verified."""
+        if not verifying:
+            return self.pins
+        shown = {user: self.identities[user].master_key for user in self.verifying if user in self.identities}
+        return self.pins | {user: Pin(key, "verifying") for user, key in shown.items()}
+
+    def _sender(self, user_id: str, curve25519: str, ed25519: str) -> Device | None:
+        known = self.identities.get(user_id)
+        return known.device_with(curve25519, ed25519) if known is not None else None
+
+    def _distrust(self, device: Device, pins: Mapping[str, Pin]) -> str:
+        """Why this device is no verified device of a pinned admin, or ""."""
+        known = self.identities.get(device.user_id)
+        if reason := identity.distrust(pins.get(device.user_id), known):
+            return reason
+        return "" if known is not None and known.signed.get(device.device_id) == device else Reason.UNSIGNED
+
+    def _take_room_key(self, payload: Payload, device: Device | None) -> None:
+        """Keep a key if its device is trusted, or not yet listed: then :meth:`decrypt_room` looks again, as always."""
+        if device is None:
+            self.stale.add(payload.sender)
+        elif reason := self._distrust(device, self._held(verifying=True)):
+            raise Untrusted(payload.sender, device.device_id, reason)
+        self._inbox.take_key(payload.content, payload.sender, payload.curve25519, payload.ed25519)
+
+    def _to_all(self, event_type: str, content: Json, devices: list[Device]) -> tuple[ToDevice, list[Skipped]]:
+        """One Olm message for each device, each in its own new session."""
+        device_keys = self._cross.sign("self_signing", self._device.keys())
+        messages: dict[str, Json] = {}
+        skipped = []
+        for device in devices:
+            try:
+                key = self._claimed.pop((device.user_id, device.device_id))
+                message = self._olm.encrypt(device, key, event_type, content, device_keys)
+            except (KeyError, Undecryptable):
+                skipped.append(Skipped(device.user_id, device.device_id, Reason.NO_KEY))
+                continue
+            messages.setdefault(device.user_id, {})[device.device_id] = message
+        if not messages:
+            raise NobodyToTell(skipped)
+        return ToDevice(ENCRYPTED, {"messages": messages}), skipped
+
+    def _signed_by(self, usage: str, thing: Json) -> Json:
+        """The object with this one signature and no other."""
+        return self._cross.sign(usage, canonical.signed_part(thing))
+
+    def _vouched(self, known: Identity) -> bool:
+        """Whether our user-signing key signed this master key."""
+        key = self._cross.public("user_signing")
+        try:
+            canonical.verify(known.master, self.user_id, f"ed25519:{key}", key, "master key")
+        except BadSignature:
+            return False
+        return True
+
+
+def _signed_key(device: Device, keys: object) -> str:
+    """The one-time or fallback key that the device signed, or ""."""
+    for name, key in keys.items() if isinstance(keys, dict) else ():
+        if not name.startswith(f"{ONE_TIME}:") or not isinstance(key, dict):
+            continue
+        try:
+            canonical.verify(key, device.user_id, f"ed25519:{device.device_id}", device.ed25519, "one-time key")
+            Curve25519PublicKey.from_base64(fields.text(key, "key", "one-time key"))
+        except (BadSignature, Malformed, ValueError):
+            continue
+        return str(key["key"])
+    return ""

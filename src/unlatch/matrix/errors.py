@@ -1,5 +1,7 @@
 """What can go wrong between us, the homeserver and an admin's client. No error quotes a key, a token or a message."""
 
+from collections.abc import Sequence
+
 from unlatch.errors import UnlatchError
 
 
@@ -31,7 +33,7 @@ class UnknownSession(Undecryptable):
 
 
 class Replayed(Undecryptable):
-    """This place in the sender's Megolm session was used before. ``same_event``: by this very event, delivered again."""
+    """The event's place in its Megolm session was used before. ``same_event``: by this very event, delivered again."""
 
     def __init__(self, same_event: bool) -> None:
         super().__init__("the event was already read" if same_event else "another event used its place")
@@ -51,9 +53,9 @@ class Untrusted(MatrixError):
 class NobodyToTell(MatrixError):
     """No device may get the message. ``skipped`` says for each device why."""
 
-    def __init__(self, skipped: list[tuple[str, str, str]]) -> None:
+    def __init__(self, skipped: Sequence[tuple[str, str, str]]) -> None:
         super().__init__("no verified device of a pinned admin is in the room")
-        self.skipped = skipped
+        self.skipped = list(skipped)
 
 
 class Refused(MatrixError):
