@@ -26,6 +26,7 @@ PUBLIC_URL = "https://unlock.test"
 # Everybody is rung on the one phone; tests put their own settings before or behind it.
 SETTINGS = """
 public_url = "{url}/"
+probe = false
 listen = "unix:{page}"
 {top}
 [people.admin]

@@ -30,6 +30,7 @@ LAYER = {
     "rules": "core",
     "wire": "core",
     "settings": "places",
+    "credentials": "places",
     "toml_lines": "places",
     "config": "places",
     "runtime": "places",

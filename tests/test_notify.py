@@ -4,11 +4,11 @@ import asyncio
 import io
 import json
 import sys
-from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
+from notifier_contract import ENDED, FRAGMENT, LINK, NOON, NOTICE, NotifierContract, run
 from waiting import until
 
 from unlatch.broker import ringing
@@ -17,87 +17,6 @@ from unlatch.broker.ringing import Ringer
 from unlatch.notify import NotDelivered, Notifier
 from unlatch.notify.command import CommandNotifier
 from unlatch.notify.terminal import Login, TerminalNotifier
-
-FRAGMENT = "F" * 86
-LINK = f"http://localhost:8420/{'T' * 22}#{FRAGMENT}"
-NOON = 1_000_000_000.0
-NOTICE = Notice(
-    id="0123456789ab", link=LINK, words=("amber", "canoe"), host="web03", user="backup", uid=34, person="zoe",
-    kind="passphrase", title="Unlock the key of sql-root", text="", command="pass", unit="backup.service",
-    remaining=60.0,
-)  # fmt: skip
-ENDED = NOTICE._replace(link="", remaining=0.0)
-
-_T = TypeVar("_T")
-
-
-def run(story: Awaitable[_T]) -> _T:
-    async def told() -> _T:
-        async with asyncio.timeout(20):
-            return await story
-
-    return asyncio.run(told())
-
-
-class NotifierContract:
-    """What every notifier keeps. A subclass makes one, says what it has told people, and breaks one."""
-
-    def make(self) -> Notifier:
-        raise NotImplementedError
-
-    def told(self) -> str:
-        """Everything that has reached people so far."""
-        raise NotImplementedError
-
-    def make_broken(self) -> Notifier:
-        """One that cannot deliver."""
-        raise NotImplementedError
-
-    def test_it_has_a_name_and_says_whether_it_is_end_to_end(self) -> None:
-        """The pending table needs both."""
-        notifier = self.make()
-        assert notifier.name
-        assert isinstance(notifier.end_to_end, bool)
-
-    def test_a_ring_carries_the_link_and_who_asks(self) -> None:
-        """Link, host, user, title and match words reach the person."""
-        run(self.make().ring(NOTICE))
-        for part in (LINK, "web03", "backup", "Unlock the key of sql-root", "amber", "canoe"):
-            assert part in self.told()
-
-    def test_a_reminder_carries_the_link_again(self) -> None:
-        """So nobody has to look for it."""
-        run(self.make().remind(NOTICE))
-        assert LINK in self.told()
-
-    def test_the_end_says_how_and_has_no_link(self) -> None:
-        """The person reads the outcome; there is nothing left to open."""
-        run(self.make().end(ENDED, "withdrawn"))
-        assert "withdrawn" in self.told()
-        assert "/T" not in self.told()
-
-    def test_a_failure_is_an_excuse_without_the_link(self) -> None:
-        """NotDelivered says why, and nothing of the notice."""
-        with pytest.raises(NotDelivered) as failure:
-            run(self.make_broken().ring(NOTICE))
-        assert failure.value.why
-        assert failure.value.__cause__ is None
-        assert not any(part in failure.value.why for part in (FRAGMENT, "T" * 22, "sql-root", "amber"))
-
-    def test_nothing_of_it_goes_on_after_a_cancellation(self) -> None:
-        """Cancelled at any of its first steps, it raises that and leaves no task behind."""
-
-        async def story() -> None:
-            for steps in range(6):
-                task = asyncio.ensure_future(self.make().ring(NOTICE))
-                for _ in range(steps):
-                    await asyncio.sleep(0)
-                task.cancel()
-                await asyncio.wait([task])
-                assert task.done()
-            assert len(asyncio.all_tasks()) == 1
-
-        run(story())
 
 
 class TestTerminal(NotifierContract):
@@ -185,7 +104,7 @@ class TestCommand(NotifierContract):
             "event": "ring", "id": "0123456789ab", "link": LINK, "words": ["amber", "canoe"], "host": "web03",
             "user": "backup", "uid": 34, "person": "zoe", "kind": "passphrase", "title": "Unlock the key of sql-root",
             "text": "", "command": "pass", "unit": "backup.service", "expires": "2001-09-09T01:47:40Z", "quiet": False,
-            "outcome": "",
+            "outcome": "", "more": [], "page_trouble": "",
         }  # fmt: skip
         assert (end["event"], end["link"], end["outcome"]) == ("end", "", "denied")
 

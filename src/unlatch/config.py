@@ -17,6 +17,7 @@ from unlatch.settings import (
     NOTIFIER,
     NOTIFIER_KINDS,
     PERSON,
+    PROGRAMS,
     TABLES,
     TOP,
     Key,
@@ -297,12 +298,12 @@ def _notifier(name: str, table: dict[str, Any], search: str, report: _Report) ->
         report.add(path, _NAME, fatal=False)
     if len(kinds) != 1:
         report.add(path, f"must have exactly one of: {', '.join(NOTIFIER_KINDS)}", fatal=False)
-    if "command" in options:
-        program = _find_program(options["command"][0], search)
+    for key in PROGRAMS & options.keys():
+        program = _find_program(options[key][0], search)
         if not program:
             text = "there is no such program; accepted: the absolute path of a program, or the name of one on $PATH"
-            report.add((*path, "command"), text, fatal=False)
-        options["command"] = (program, *options["command"][1:])
+            report.add((*path, key), text, fatal=False)
+        options[key] = (program, *options[key][1:])
     kind = kinds[0] if kinds else ""
     end_to_end = options.pop("end_to_end", END_TO_END.get(kind, False))
     return NotifierSettings(name, kind, {"seconds": 10} | options, end_to_end)

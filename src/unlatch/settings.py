@@ -10,6 +10,8 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from unlatch.credentials import exposure
+
 if TYPE_CHECKING:
     from unlatch.rules import Rule
 
@@ -49,7 +51,8 @@ class NotifierSettings(NamedTuple):
 class Settings(NamedTuple):
     """Everything the file says, or would say. ``rules`` is None when they have mistakes: then every prompt is refused.
 
-    ``public_url`` ends with a slash. ``allow_users`` empty is everybody; ``audit_file`` empty is the default place.
+    ``public_url`` ends with a slash; ``probe``: look through it whether links can be opened. ``allow_users`` empty is
+    everybody; ``audit_file`` empty is the default place.
     ``link_seconds`` and ``remind_after`` are seconds (0: never remind); quotas count per uid, rings per hour.
     """
 
@@ -67,6 +70,7 @@ class Settings(NamedTuple):
     notifiers: tuple[NotifierSettings, ...] = ()
     rules: "tuple[Rule, ...] | None" = ()
     audit_file: str = ""
+    probe: bool = True
 
 
 class Unacceptable(ValueError):
@@ -202,6 +206,64 @@ def _network(value: Any) -> str:
     raise Unacceptable
 
 
+APPRISE_MATRIX = (
+    "Apprise's Matrix plugin is not used: it can fall back to plaintext in an encrypted room and still report success; "
+    'use a notifier with "matrix"'
+)
+APPRISE_LOGS = "this would write links into a log, where they may never stand"
+_APPRISE_URL = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#]*)[^?#]*(?:\?([^#]*))?", re.ASCII | re.I)
+# Most Apprise URLs hold a token, in whatever place their service likes; only of these is it known where one would be.
+_WITHOUT_TOKEN = ("ntfy", "ntfys", "mailto", "mailtos")
+_HARMLESS = frozenset(
+    ("to", "from", "name", "cc", "bcc", "reply", "smtp", "mode", "priority", "tags", "format", "overflow", "verify",
+     "rto", "cto", "email", "click", "image")
+)  # fmt: skip
+
+
+def apprise_refusal(url: str) -> str:
+    """Why this Apprise URL is never used, or nothing."""
+    scheme = url.partition("://")[0].lower()
+    if scheme in ("matrix", "matrixs") or re.match(r"https?://webhooks\.t2bot\.io/", url, re.I):
+        return APPRISE_MATRIX
+    return APPRISE_LOGS if scheme in ("syslog", "rsyslog") else ""
+
+
+def _apprise_url(value: Any) -> str:
+    """An Apprise URL that everybody may read, so one without a credential."""
+    match = _APPRISE_URL.match(value) if isinstance(value, str) and " " not in value and value.isprintable() else None
+    if match is None:
+        raise Unacceptable
+    if refusal := apprise_refusal(value):
+        raise Unacceptable(refusal)
+    scheme, authority, query = match[1].lower(), match[2], match[3] or ""
+    user = authority.rpartition("@")[0]
+    mailbox = scheme.startswith("mailto") and ":" not in user  # a name before the @ is half an address there
+    keys = {part.partition("=")[0].lower() for part in query.split("&") if part}
+    if scheme not in _WITHOUT_TOKEN or (user and not mailbox) or not keys <= _HARMLESS:
+        raise Unacceptable(
+            "it holds a credential, or may, and everybody may read this file; put the URL into a file that only the "
+            'broker\'s user reads, and say apprise_file = "/etc/unlatch/NAME.url", or use apprise_command or '
+            "apprise_credential"
+        )
+    return str(value)
+
+
+def _secret_file(value: Any) -> str:
+    path = _absolute_path(value)
+    if exposed := exposure(path):
+        raise Unacceptable(exposed)
+    return path
+
+
+_CREDENTIAL = re.compile(r"(?!\.{1,2}\Z)[\w.@:-]{1,255}\Z", re.ASCII)
+
+
+def _credential(value: Any) -> str:
+    if not isinstance(value, str) or not _CREDENTIAL.match(value):
+        raise Unacceptable
+    return value
+
+
 _USERS = 'user names, uids or "*"'
 
 TOP = {
@@ -212,6 +274,7 @@ TOP = {
     "allow_from": Key("allow_from", _list_of(_network, 1), 'a list of networks such as "127.0.0.0/8" or "::1/128"'),
     "allow_users": Key("allow_users", _list_of(_user, 1), f"a list of {_USERS}"),
     "confirm_by_link": Key("confirm_by_link", _flag, "true or false"),
+    "probe": Key("probe", _flag, "true or false"),
 }  # fmt: skip
 TABLES = {
     "link": {
@@ -231,8 +294,15 @@ PERSON = {
 }
 NOTIFIER_KINDS = {
     "command": Key("command", _list_of(_text, 1), "a list of texts: a program, then its arguments"),
+    "apprise": Key("apprise", _apprise_url, "an Apprise URL without a credential, such as ntfy://localhost/topic"),
+    "apprise_file": Key("apprise_file", _secret_file, "the absolute path of a file that holds an Apprise URL"),
+    "apprise_command": Key("apprise_command", _list_of(_text, 1), "a list of texts: a program that prints an Apprise "
+                           "URL, then its arguments"),
+    "apprise_credential": Key("apprise_credential", _credential, "the name of a file in $CREDENTIALS_DIRECTORY that "
+                              "holds an Apprise URL"),
     "terminal": Key("terminal", _true, "true"),
-}
+}  # fmt: skip
+PROGRAMS = frozenset(("command", "apprise_command"))  # the keys whose first word is a program
 NOTIFIER = NOTIFIER_KINDS | {
     "end_to_end": Key("end_to_end", _flag, "true or false"),
     "seconds": Key("seconds", _whole(1, 300), "whole seconds from 1 to 300"),

@@ -5,8 +5,27 @@ from typing import NamedTuple
 from unlatch.prompt import AskerInfo, Prompt
 
 
+class Also(NamedTuple):
+    """One more prompt that the same message is about. ``link`` is empty and ``outcome`` is set once it is over."""
+
+    link: str
+    words: tuple[str, str]
+    user: str
+    title: str
+    command: str
+    unit: str
+    outcome: str = ""
+
+    def __repr__(self) -> str:
+        return "Also(redacted)"
+
+
 class Notice(NamedTuple):
-    """One message. ``remaining`` is seconds; ``link`` is empty once the prompt is over."""
+    """One message. ``remaining`` is seconds; ``link`` is empty once the prompt is over.
+
+    ``more`` are the other prompts of a burst that was folded into this message. ``page_trouble`` says why the link
+    cannot be opened yet, as far as this host can see; empty when there is nothing to say.
+    """
 
     id: str
     link: str
@@ -22,6 +41,8 @@ class Notice(NamedTuple):
     unit: str
     remaining: float
     quiet: bool = False
+    more: tuple[Also, ...] = ()
+    page_trouble: str = ""
 
     def __repr__(self) -> str:
         return f"Notice({self.id}, redacted)"

@@ -18,7 +18,7 @@ from unlatch.broker.bell import Bell
 from unlatch.broker.messages import Register
 from unlatch.broker.pages import WORDS, Pages
 from unlatch.broker.policy import Policy
-from unlatch.broker.records import DELIVERED, Follower, OpenPage, OpenPrompt, State, Waiting
+from unlatch.broker.records import DELIVERED, FAILED, Follower, OpenPage, OpenPrompt, State, Waiting
 from unlatch.broker.registrar import Registrar
 from unlatch.broker.table import Table
 from unlatch.broker.trail import happened
@@ -156,15 +156,34 @@ class Pending:
         """A notifier's result for the last Ring of this prompt; ``why`` is its one-line excuse."""
         actions = self.tick(now)
         prompt = self._table.named.get(prompt_id)
-        what = DELIVERED if delivered else f"failed: {why}"
+        what = DELIVERED if delivered else f"{FAILED}{why}"
         if prompt is None or prompt.delivery.get(notifier) in (None, DELIVERED, what):
             return actions
         prompt.delivery[notifier] = what
         actions.append(happened("delivery", prompt, notifier=notifier, delivered=delivered, why=why))
+        if delivered:
+            prompt.delivered_at = {**prompt.delivered_at, notifier: now}
+        elif all(result.startswith(FAILED) for result in prompt.delivery.values()):
+            # For the journal: people will not come by themselves. The notifiers go on trying.
+            actions.append(happened("unreached", prompt, notifiers=tuple(prompt.delivery)))
         if delivered and prompt.state is not State.JUDGED:
             ticket = prompt.links[-1].ticket
             actions.append(Tell(prompt.conn, {"event": "delivered", "ticket": ticket, "notifier": notifier}))
         return actions
+
+    def deny(self, now: float, prompt_id: str, by: str, notifier: str) -> Actions:
+        """A person said no in the chat: this prompt ends, nothing else. With an answer on its way it is too late.
+
+        The message lists no followers, so they were not denied: each asks for himself. ``by`` is who, as the notifier
+        has proven it.
+        """
+        actions = self.tick(now)
+        prompt = self._table.named.get(prompt_id)
+        if prompt is None or prompt.state is not State.OPEN or notifier not in prompt.notifiers:
+            return actions
+        prompt.listed = 0
+        actions.append(happened("denial", prompt, by=by, notifier=notifier))
+        return actions + self._end(now, prompt, "denied", why="denied in the chat")
 
     def tick(self, now: float) -> Actions:
         """Do what is due by now."""
@@ -208,7 +227,7 @@ class Pending:
     # How it ends
 
     def _end(self, now: float, prompt: OpenPrompt, outcome: str, why: str = "") -> Actions:
-        """Nobody will answer any more: ``outcome`` is "expired" or "withdrawn"."""
+        """Nobody will answer any more: ``outcome`` is "expired", "withdrawn" or "denied"."""
         taken = prompt.state is State.TAKEN
         prompt.move(now, "end")
         prompt.outcome = outcome

@@ -17,6 +17,7 @@ VERDICT_SECONDS = 30  # how long a verdict waits for its page, and a "wrong" for
 GRACE_SECONDS = 120  # an answer that came in time is not lost while the asker tries it
 MOST_LINKS = 3  # per prompt
 DELIVERED = "delivered"
+FAILED = "failed: "  # then why
 
 
 class State(Enum):
@@ -35,7 +36,7 @@ STEPS = {
     (State.ANSWERING, "spoiled"): State.OPEN,  # it could not be opened; the fifth time ends the prompt
     (State.ANSWERING, "taken"): State.TAKEN,  # it was opened
     (State.TAKEN, "verdict"): State.JUDGED,  # its page may fetch the verdict, 30 s at most
-    (State.OPEN, "end"): State.ENDED,  # expired, or withdrawn
+    (State.OPEN, "end"): State.ENDED,  # expired, withdrawn, or denied in the chat
     (State.ANSWERING, "end"): State.ENDED,
     (State.TAKEN, "end"): State.ENDED,
 }
@@ -95,7 +96,8 @@ class OpenPrompt(Record, eq=False):
     """One question to a person. Times are CLOCK_BOOTTIME seconds.
 
     ``id`` names the message to people, so a prompt that goes on after a wrong answer keeps it. ``delivery`` says for
-    each notifier that was rung what became of it. ``listed``: the last follower that the answering page was told of.
+    each notifier that was rung what became of it, ``delivered_at`` when it arrived. ``listed``: the last follower that
+    the answering page was told of.
     ``settled``: message and followers have heard how it ended, or went over to the prompt that goes on.
     """
 
@@ -112,6 +114,7 @@ class OpenPrompt(Record, eq=False):
     links: list[OpenLink] = []
     state: State = State.OPEN
     delivery: dict[str, str] = {}
+    delivered_at: dict[str, float] = {}
     followers: "tuple[Follower, ...]" = ()
     follower_count: int = 0  # ever, so that each has a number
     turn: int = 0

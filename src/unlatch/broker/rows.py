@@ -26,6 +26,7 @@ def status(now: float, prompt: OpenPrompt) -> dict[str, Any]:
         "links": len(prompt.links),
         "views": sum(link.views() for link in prompt.links),
         "delivery": dict(prompt.delivery),
+        "delivered_ago": {name: int(now - at) for name, at in prompt.delivered_at.items()},
         "followers": [follower.who for follower in prompt.followers],
     }
 

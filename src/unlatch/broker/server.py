@@ -93,11 +93,14 @@ class Broker:
         from unlatch.broker import messages  # noqa: F401 (the sides of the sockets use it without importing anew)
         from unlatch.broker.pending import Pending
         from unlatch.broker.ringing import Ringer
-        from unlatch.broker.setup import add_notifiers, make_policy
+        from unlatch.broker.setup import add_notifiers, make_policy, watch_page
 
         given = self._given
-        self._ringer = Ringer(self._reported)
-        rung = add_notifiers(self._ringer, self.settings, given.environ, given.terminal, loopback=given.loopback)
+        self._ringer = Ringer(self._reported, self.now)
+        self._ringer.page = watch_page(self.settings, self._ringer, self._page_changed)
+        rung = add_notifiers(
+            self._ringer, self.settings, given.environ, given.terminal, self.deny, loopback=given.loopback
+        )
         policy = make_policy(
             self.settings, given.host, loopback=given.loopback, overflow_uid=self.overflow_uid, rung=rung
         )
@@ -177,6 +180,26 @@ class Broker:
 
     def _reported(self, prompt_id: str, notifier: str, delivered: bool, why: str) -> None:
         self.perform(self.pending.reported(self.now(), prompt_id, notifier, delivered, why))
+
+    def deny(self, notifier: str, notice_id: str, by: str, said: str = "") -> int:
+        """A person denied from a chat, by a reply to a message; ``by`` is who, proven. How many prompts that ended.
+
+        ``said`` is what stands behind the "deny". A message about several prompts needs the two match words there;
+        0 means that it is not clear which is meant, or that it is too late.
+        """
+        assert self._ringer is not None
+        ended = 0
+        for prompt_id in self._ringer.meant(notifier, notice_id, said):
+            actions = self.pending.deny(self.now(), prompt_id, by, notifier)
+            ended += any(isinstance(action, Audit) and action.record["event"] == "denial" for action in actions)
+            self.perform(actions)
+        return ended
+
+    def _page_changed(self) -> None:
+        assert self._ringer is not None
+        trouble = self._ringer.page.trouble if self._ringer.page is not None else ""
+        self.audit.write({"event": "page", "reachable": not trouble, "why": trouble})
+        self._ringer.correct()
 
     # Pages: over HTTP, and over the admin's socket
 
@@ -287,7 +310,9 @@ class Broker:
     def status(self) -> dict[str, Any]:
         """How the broker does; whose prompts are shown with it is the admin side's matter."""
         assert self._ringer is not None
-        troubles = (self.refusal, *self._given.trouble, self._listen_trouble, self.audit.trouble)
+        page = self._ringer.page.trouble if self._ringer.page is not None else ""
+        unreachable = f"page not reachable yet: {page}" if page else ""
+        troubles = (self.refusal, *self._given.trouble, self._listen_trouble, unreachable, self.audit.trouble)
         broker = {
             "version": __version__,
             "pid": os.getpid(),

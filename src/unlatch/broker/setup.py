@@ -1,14 +1,19 @@
 """From the settings to what decides and what rings: made when the broker hears of its first prompt."""
 
 import sys
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 from unlatch.broker.policy import Notifier as NotifierRule
 from unlatch.broker.policy import Person, Policy
 from unlatch.broker.ringing import Ringer
-from unlatch.notify import Notifier
-from unlatch.settings import NotifierSettings, Settings
+from unlatch.notify import Deny, Notifier
+from unlatch.settings import NotifierSettings, Settings, is_loopback
+
+if TYPE_CHECKING:
+    from unlatch.broker.probe import PageWatch
 
 TERMINAL_SECONDS = 10.0
 
@@ -40,31 +45,65 @@ def make_policy(settings: Settings, host: str, *, loopback: bool, overflow_uid: 
     )
 
 
+def watch_page(settings: Settings, ringer: Ringer, changed: Callable[[], None]) -> "PageWatch | None":
+    """What looks whether links can be opened; nothing where nobody has to leave this machine for that."""
+    host = urlsplit(settings.public_url).hostname or ""
+    if not settings.probe or is_loopback(host) or host == "::1":
+        return None
+    from unlatch.broker.probe import PageWatch, look  # TLS and HTTP, for those who need them
+
+    return PageWatch(look, ringer.open_link, changed)
+
+
+class Missing(Exception):
+    """A notifier cannot work here; the text says why."""
+
+
 def add_notifiers(
-    ringer: Ringer, settings: Settings, environ: Mapping[str, str], terminal: Terminal | None, *, loopback: bool
+    ringer: Ringer,
+    settings: Settings,
+    environ: Mapping[str, str],
+    terminal: Terminal | None,
+    deny: Deny,
+    *,
+    loopback: bool,
 ) -> list[Notifier]:
-    """Make the notifiers that can work here and give them to the ringer; returns them."""
+    """Make the notifiers that can work here and give them to the ringer; returns them.
+
+    ``deny`` is for those that hear replies.
+    """
     made: list[Notifier] = []
     wanted = settings.notifiers
     if loopback and terminal is not None:
         wanted = (NotifierSettings("terminal", "terminal", {"seconds": TERMINAL_SECONDS}, True),)
-    for notifier_settings in wanted:
-        notifier = _make(notifier_settings, environ, terminal)
-        if notifier is None:
-            ringer.note_missing(notifier_settings.name, notifier_settings.kind, "there is no terminal to print on")
+    for chosen in wanted:
+        kind = chosen.kind.partition("_")[0]
+        try:
+            notifier = _make(chosen, environ, terminal, deny)
+        except Missing as missing:
+            ringer.note_missing(chosen.name, kind, str(missing))
         else:
-            ringer.add(notifier, notifier_settings.kind, float(notifier_settings.options["seconds"]))
+            ringer.add(notifier, kind, float(chosen.options["seconds"]))
             made.append(notifier)
     return made
 
 
-def _make(chosen: NotifierSettings, environ: Mapping[str, str], terminal: Terminal | None) -> Notifier | None:
-    if chosen.kind == "command":
-        from unlatch.notify.command import CommandNotifier
+def _make(chosen: NotifierSettings, environ: Mapping[str, str], terminal: Terminal | None, deny: Deny) -> Notifier:  # noqa: ARG001
+    """Raises Missing."""
+    match chosen.kind:
+        case "command":
+            from unlatch.notify.command import CommandNotifier
 
-        return CommandNotifier(chosen.name, chosen.options["command"], end_to_end=chosen.end_to_end, environ=environ)
+            command = chosen.options["command"]
+            return CommandNotifier(chosen.name, command, end_to_end=chosen.end_to_end, environ=environ)
+        case "apprise" | "apprise_file" | "apprise_command" | "apprise_credential":
+            if find_spec("apprise") is None:  # looked for, not imported: only the sending process needs it
+                raise Missing('Apprise is not installed; run "pip install unlatch[apprise]"')
+            from unlatch.notify.apprise import AppriseNotifier, source_of
+
+            return AppriseNotifier(chosen.name, source_of(chosen), end_to_end=chosen.end_to_end, environ=environ)
     if terminal is None:
-        return None
+        raise Missing("there is no terminal to print on")
     from unlatch.notify.terminal import Login, TerminalNotifier
 
     return TerminalNotifier(sys.stdout, Login(*terminal), name=chosen.name)

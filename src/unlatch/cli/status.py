@@ -76,14 +76,24 @@ def _notifier(row: Mapping[str, Any]) -> str:
         str(row.get("kind", "")),
         "end-to-end" if row.get("end_to_end") else "not end-to-end",
         f"{sent} delivered, {row.get('failed', 0)} failed",
-        f"last: {row['why']}" if row.get("why") else "last: delivered" if sent else "not used yet",
+        f"last: {row['why']}"
+        if row.get("why")
+        else f"last: {_delivery('delivered', row.get('last'))}"
+        if sent
+        else "not used yet",
     ]
     return voice.clean(f"notifier {row.get('name')}: {', '.join(part for part in parts if part)}")
 
 
 def _prompt(row: Mapping[str, Any]) -> list[str]:
     delivery, followers = row.get("delivery"), row.get("followers")
-    told = [f"{name}: {how}" for name, how in delivery.items()] if isinstance(delivery, dict) else []
+    ago = row.get("delivered_ago")
+    ago = ago if isinstance(ago, dict) else {}
+    told = (
+        [f"{name}: {_delivery(how, ago.get(name))}" for name, how in delivery.items()]
+        if isinstance(delivery, dict)
+        else []
+    )
     person = f"{row['person']}, by " if row.get("person") else ""
     clean = voice.clean
     return voice.columns(
@@ -101,6 +111,10 @@ def _prompt(row: Mapping[str, Any]) -> list[str]:
             ("waiting too", clean("\n".join(map(str, followers)), lines=True) if isinstance(followers, list) else ""),
         ]
     )
+
+
+def _delivery(how: object, ago: object) -> str:
+    return f"{how} {_span(ago)} ago" if how == "delivered" and isinstance(ago, int | float) else str(how)
 
 
 def _span(seconds: object) -> str:

@@ -1,13 +1,17 @@
 """Notifiers tell people that somebody waits for them. One file for each kind, one small interface for all.
 
-What every notifier keeps (``tests/test_notify.py`` holds each to it):
+What every notifier keeps (``tests/notifier_contract.py`` holds each to it; ``template.py`` is one to start from):
 - The link goes to the people and nowhere else: not into an argument list, a log, an exception or the reason of a
   failure.
 - Any method may be cancelled at any moment (its time is over, or the prompt is); nothing of it goes on afterwards.
 - Messages about one prompt, and about the prompts that quietly follow it, have the same ``notice.id``. A notifier that
-  can edit its messages edits; one that cannot sends a new one only where that helps: not for a quiet ring.
+  can edit its messages edits. One that cannot sends a new one only where that helps: for a quiet ring only when it
+  carries a link that was not sent before, and not many in a row.
+- A message may be about several prompts (``notice.more``). It shows them all; those with an outcome are over.
+- When the page cannot be reached (``notice.page_trouble``), the message says so, and why.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from unlatch.broker.notice import Notice
@@ -20,6 +24,12 @@ class NotDelivered(UnlatchError):
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
+
+
+# What a notifier that hears replies calls for a "deny": its own name, the message's ``notice.id``, who said it (proven
+# by the notifier), and what else was said, because a message about several prompts needs the match words. Returns how
+# many prompts that ended: 0 means too late, or that it is not clear which is meant.
+Deny = Callable[[str, str, str, str], int]
 
 
 class Notifier(Protocol):

@@ -49,10 +49,10 @@ class TerminalNotifier:
 
     async def remind(self, notice: Notice) -> None:
         minutes = max(1, round(notice.remaining / 60))
-        self._print([f"still waiting: {_who(notice)}; {minutes} min left", f"  {notice.link}"])
+        self._print([f"still waiting: {_who(notice)}; {minutes} min left", f"  {notice.link}", *_more(notice)])
 
     async def end(self, notice: Notice, outcome: str) -> None:
-        self._print([f"{outcome}: {_who(notice)}"])
+        self._print([f"{outcome}: {_who(notice)}", *_more(notice)])
 
     def _ringing(self, notice: Notice) -> list[str]:
         clock = time.strftime("%H:%M:%S", time.localtime(self._wall_clock() + notice.remaining))
@@ -61,10 +61,12 @@ class TerminalNotifier:
             _who(notice),
             f"  {_plain(notice.title)}",
             f"  match words: {_plain(' '.join(notice.words))}",
+            *([f"  page not reachable yet: {_plain(notice.page_trouble)}"] if notice.page_trouble else []),
             f"  until {clock}:",
             "",
             f"  {notice.link}",
             "",
+            *_more(notice),
         ]
         address = urlsplit(notice.link)
         if not is_loopback(_host(address.netloc)):
@@ -89,6 +91,16 @@ class TerminalNotifier:
 def _who(notice: Notice) -> str:
     command = f", {_plain(notice.command)}" if notice.command else ""
     return f"{_plain(notice.user)}@{_plain(notice.host)}{command}: {_ASKS.get(notice.kind, 'asks')}"
+
+
+def _more(notice: Notice) -> list[str]:
+    """The other prompts of the same burst."""
+    lines = []
+    for also in notice.more:
+        words = _plain(" ".join(also.words))
+        lines += [f"  {_plain(also.user)}: {_plain(also.title)}: {also.outcome or f'match words: {words}'}"]
+        lines += [f"  {also.link}"] if also.link else []
+    return [*lines, ""] if lines else []
 
 
 def _plain(text: str) -> str:
