@@ -1,5 +1,6 @@
 """What all tests share: an isolated house for each test, and an order that starts the long waits first."""
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,8 @@ import pytest
 from house import House
 
 if TYPE_CHECKING:
+    from matrix.phone import MatrixPhone, Phones
+    from matrix.synapse import Synapse
     from playwright.sync_api import Browser, BrowserContext, Playwright
     from proxy import Caddy
     from real_gnupg import Keyring
@@ -86,3 +89,31 @@ def web03(house: House, caddy: "Caddy") -> "Keyring":
 
     caddy.serve("web03", house)
     return Keyring(house)
+
+
+@pytest.fixture(scope="session")
+def synapse(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Synapse]":
+    """A real homeserver, one for all workers of this run: every test makes its own users."""
+    from matrix.shared import shared
+
+    own = tmp_path_factory.getbasetemp()  # pytest-xdist gives each worker one, below the one of the run
+    with shared((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "synapse") as synapse:
+        yield synapse
+
+
+@pytest.fixture(scope="session")
+def phones() -> "Iterator[Phones]":
+    """Where phones come from."""
+    from matrix.phone import Phones
+
+    phones = Phones()
+    yield phones
+    phones.close()
+
+
+@pytest.fixture
+def phone(phones: "Phones") -> "Iterator[MatrixPhone]":
+    """A phone with another's Matrix client on it, not logged in."""
+    phone = phones.new()
+    yield phone
+    phone.stop()

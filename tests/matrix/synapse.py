@@ -10,6 +10,7 @@ import hmac
 import http.client
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -60,7 +61,6 @@ class Synapse:
         self.port = port or _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
-        self._names = 0
         (self.root / "homeserver.yaml").write_text(json.dumps(self._settings() | settings))  # JSON is YAML
         (self.root / "log.yaml").write_text(json.dumps(_logging(self.root / "homeserver.log")))
 
@@ -126,8 +126,7 @@ class Synapse:
 
     def register(self, name: str = "", password: str = "correct horse", *, admin: bool = False) -> User:
         """A new account; without a name one that nobody has."""
-        self._names += 1
-        name = name or f"user{self._names}"
+        name = name or f"user-{secrets.token_hex(5)}"  # several processes may share one homeserver
         nonce = self.call("GET", "/_synapse/admin/v1/register")["nonce"]
         said = "\0".join([nonce, name, password, "admin" if admin else "notadmin"])
         mac = hmac.new(_SHARED_SECRET.encode(), said.encode(), hashlib.sha1).hexdigest()
