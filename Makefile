@@ -40,7 +40,7 @@ check:
 	$(BIN)/pytest -q --durations=0 tests/test_layers.py
 
 bench:
-	@tools/setup test
+	@tools/setup bench
 	@PYTHONPATH=tests $(BIN)/python tools/bench.py
 
 clean:

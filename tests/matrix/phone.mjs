@@ -6,11 +6,13 @@
 // each with {"id", "ok"} or {"id", "error"}; phone.py is its other end. What the phones see is never sent unasked:
 // "look" waits until something changed.
 
+import { webcrypto } from "node:crypto";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 
-// matrix-js-sdk 43 is written for Node 22; this is all that Node 20 lacks of it.
+// matrix-js-sdk 43 is written for Node 22; this is all that Node 18 (Debian 12) and 20 (Debian 13) lack of it.
+globalThis.crypto ??= webcrypto;
 Promise.withResolvers ??= () => {
   const parts = {};
   parts.promise = new Promise((resolve, reject) => Object.assign(parts, { resolve, reject }));
