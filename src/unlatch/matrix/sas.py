@@ -254,6 +254,8 @@ class Verification:
         return [*told, *self.begin()]
 
     def _take_start(self, content: Json) -> list[Outgoing]:
+        if self._we_started and self._us() < self._them() and content.get("method") == sas_keys.METHOD:
+            return []  # both started: the smaller user id's start counts, and that is ours
         ours_first = self.state is State.STARTED and self._we_started and self._expects == "accept"
         if self.state is not State.READY and not ours_first:
             return self._unexpected()
@@ -261,8 +263,6 @@ class Verification:
             return self.cancel("m.user_mismatch", "another device started it")
         if ours_first and content.get("method") != sas_keys.METHOD:
             return self._unexpected()
-        if ours_first and self._us() < self._them():
-            return []  # both started: the smaller user id's start counts, and that is ours
         if not sas_keys.fits(content):
             return self.cancel("m.unknown_method", "no common method")
         self.strings = sas_keys.shared_strings(content)
