@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -342,3 +343,54 @@ def test_closing_is_bounded() -> None:
         assert not desk.ringer.busy
 
     run(story())
+
+
+def test_a_denial_goes_from_the_notifier_to_the_prompt(tmp_path: Path) -> None:
+    """The broker's door: which prompt the reply means, the end of that one, and how many that were."""
+    from counter import QUESTION
+
+    from unlatch import base64url, seal
+    from unlatch.broker.actions import Peer
+    from unlatch.broker.audit import Audit
+    from unlatch.broker.connections import Connection
+    from unlatch.broker.messages import Register
+    from unlatch.broker.server import Broker, Surroundings
+    from unlatch.prompt import details_to_json
+    from unlatch.settings import NotifierSettings, Person, Settings
+
+    told: list[dict[str, Any]] = []
+
+    class Asker(Connection):
+        def __init__(self) -> None:
+            self.uid = 1000
+
+        def send(self, event: dict[str, Any]) -> None:
+            told.append(event)
+
+    async def story() -> None:
+        settings = Settings(
+            people=(Person("zoe", ("*",), ("phone",)),),
+            notifiers=(NotifierSettings("phone", "command", {"command": ("/bin/true",), "seconds": 10}, False),),
+        )
+        audit = Audit(str(tmp_path / "audit"), lambda: "2026-11-22T03:00:00Z", "/nonexistent/journal")
+        broker = Broker(Surroundings(settings, {}, "web03", audit, [], loopback=False))
+        broker.prepare()
+        for words in (("amber", "canoe"), ("birch", "delta")):
+            owned = seal.new_link(os.urandom)
+            question = seal.pad(details_to_json(QUESTION._replace(words=words)))
+            details = base64url.encode(seal.seal_details(owned.link, question, os.urandom))
+            register = Register(owner=base64url.encode(owned.owner), fragment=owned.link.fragment, details=details)
+            broker.perform(broker.pending.register(broker.now(), Peer(Asker(), 1000, 1000, "ada"), register))
+        first, second = (row["id"] for row in broker.pending.prompts(broker.now(), 0))
+        assert broker.deny("phone", first, "@zoe:example.org") == 0  # two in one message: which?
+        assert broker.deny("phone", first, "@zoe:example.org", "birch delta") == 1
+        assert [row["id"] for row in broker.pending.prompts(broker.now(), 0)] == [first]
+        assert broker.deny("phone", second, "@zoe:example.org", "birch delta") == 0
+        assert broker.deny("phone", first, "@zoe:example.org") == 1
+        await broker.close()
+
+    run(story())
+    assert [event["outcome"] for event in told if event["event"] == "ended"] == ["denied", "denied"]
+    denials = [line for line in (tmp_path / "audit").read_text().splitlines() if '"denial"' in line]
+    assert len(denials) == 2
+    assert '"by":"@zoe:example.org"' in denials[0]

@@ -4,7 +4,7 @@ import pytest
 from counter import POLICY, QUESTION, Counter, dice, of, refusal, sealed_answer, told, trail, woken
 
 from unlatch import base64url, seal
-from unlatch.broker.actions import Audit, End, Later, Remind, Ring, Tell, Visitor, Wake
+from unlatch.broker.actions import Actions, Audit, End, Later, Remind, Ring, Tell, Visitor, Wake
 from unlatch.broker.pending import Pending
 from unlatch.broker.policy import Person
 from unlatch.prompt import Key, details_to_json
@@ -1261,3 +1261,83 @@ def test_moved_deadlines_do_not_pile_up() -> None:
     assert deadlines.next() == 29_999.0
     deadlines.drop("b")
     assert deadlines.next() is None
+
+
+# No, from the chat
+
+
+def deny(counter: Counter, prompt_id: str, notifier: str = "matrix") -> Actions:
+    return counter.do(counter.pending.deny(counter.now, prompt_id, "@ada:example.org", notifier))
+
+
+def test_a_denial_in_the_chat_ends_this_prompt_only(counter: Counter) -> None:
+    """The asker and its page hear of it, the message is edited, who said so is written down; other prompts wait on."""
+    ada, other = counter.asker(), counter.asker()
+    prompt = of(Ring, ada.register())[0].prompt_id
+    other.register()
+    counter.deliver(prompt, "matrix", "mail")
+    page = ada.page()
+    page.view()
+    actions = deny(counter, prompt)
+    assert told(actions) == ["ended denied"]
+    assert [(end.outcome, end.notifiers) for end in of(End, actions)] == [("denied", ("matrix", "mail"))]
+    records = [audit.record for audit in of(Audit, actions)]
+    assert [(record["event"], record.get("by"), record.get("outcome")) for record in records] == [
+        ("denial", "@ada:example.org", None),
+        ("outcome", None, "denied"),
+    ]
+    assert (page.answer().status, page.answer().body) == (410, {"state": "denied"})
+    assert [row["id"] for row in counter.rows()] == [of(Ring, counter.done)[1].prompt_id]
+    assert deny(counter, prompt) == []
+
+
+def test_a_denial_in_the_chat_comes_too_late_once_there_is_an_answer(counter: Counter) -> None:
+    """What was answered may have been used already: it is not called denied."""
+    ada = counter.asker()
+    prompt = of(Ring, ada.register())[0].prompt_id
+    page = ada.page()
+    page.view()
+    page.answer()
+    assert deny(counter, prompt) == []
+    ada.taken()
+    assert deny(counter, prompt) == []
+    ada.verdict()
+    assert deny(counter, prompt) == []
+
+
+@pytest.mark.parametrize(("prompt", "notifier"), [("unknown", "matrix"), ("", "pigeon")])
+def test_only_who_is_rung_can_deny_in_a_chat(counter: Counter, prompt: str, notifier: str) -> None:
+    """Another notifier's chat has no say, and a name that nobody knows ends nothing."""
+    known = of(Ring, counter.asker().register())[0].prompt_id
+    assert deny(counter, prompt or known, notifier) == []
+    assert counter.pending.open_prompts == 1
+
+
+def test_followers_are_not_denied_in_the_chat(counter: Counter) -> None:
+    """The message does not list them: each asks for himself."""
+    ada, follower = counter.asker(), counter.asker()
+    prompt = of(Ring, ada.register(coalesce="key"))[0].prompt_id
+    follower.register(coalesce="key")
+    page = ada.page()
+    page.view()
+    page.answer()
+    ada.spoiled()
+    assert told(deny(counter, prompt)) == ["ended denied", "released denied"]
+    (ring,) = of(Ring, follower.register(coalesce="key"))
+    assert ring.notice.quiet
+
+
+def test_nobody_reached_is_said(counter: Counter) -> None:
+    """When every notifier has failed, the audit trail says so; nothing is released, and the prompt waits on."""
+    prompt = of(Ring, counter.asker().register())[0].prompt_id
+    report = counter.pending.reported
+    assert trail(report(counter.now, prompt, "mail", False, "timed out")) == ["delivery"]
+    actions = report(counter.now, prompt, "matrix", False, "no network")
+    assert trail(actions) == ["delivery", "unreached"]
+    assert of(Audit, actions)[1].record["notifiers"] == ("matrix", "mail")
+    assert told(actions) == []
+    assert report(counter.now, prompt, "matrix", False, "no network") == []
+    assert counter.pending.open_prompts == 1
+    counter.deliver(prompt, "mail")
+    counter.wait(5)
+    assert counter.rows()[0]["delivered_ago"] == {"mail": 5}

@@ -75,14 +75,15 @@ def _content(path: str) -> bytes:
     except (OSError, ValueError) as error:
         why = (getattr(error, "strerror", None) or "not a path").lower()
         raise NoCredential(f"{path} cannot be read: {why}") from None
-    with open(descriptor, "rb", buffering=0) as opened:
+    try:
         exposed = _exposure(path, os.fstat(descriptor).st_mode)
         if exposed:
             raise NoCredential(exposed)
-        try:
-            return opened.read(MAX_SIZE + 2) or b""
-        except OSError as error:
-            raise NoCredential(f"{path} cannot be read: {(error.strerror or '').lower()}") from None
+        return os.read(descriptor, MAX_SIZE + 3)  # a regular file gives all that it has
+    except OSError as error:
+        raise NoCredential(f"{path} cannot be read: {(error.strerror or '').lower()}") from None
+    finally:
+        os.close(descriptor)
 
 
 def _printed_by(command: tuple[str, ...], environ: Mapping[str, str]) -> bytes:
@@ -101,11 +102,11 @@ def _printed_by(command: tuple[str, ...], environ: Mapping[str, str]) -> bytes:
     try:
         with process:
             assert process.stdout is not None
-            printed = process.stdout.read(MAX_SIZE + 2)
+            printed = process.stdout.read(MAX_SIZE + 3)
             process.stdout.close()  # who prints more than that gets SIGPIPE
     finally:
         timer.cancel()
-    if len(printed) <= MAX_SIZE + 1 and process.returncode:
+    if len(printed) <= MAX_SIZE + 2 and process.returncode:
         raise NoCredential(f"the command failed with exit status {process.returncode}")
     return printed
 
