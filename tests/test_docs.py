@@ -17,7 +17,7 @@ from unlatch import config
 from unlatch.cli.main import cli
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted(ROOT.glob("docs/**/*.md"))]
 
 
 class Block(NamedTuple):
@@ -194,13 +194,19 @@ def test_notifier_script(inbox: http.server.HTTPServer, tmp_path: Path) -> None:
         spy.write_text(f'#!/bin/sh\necho {name} "$@" >> {tmp_path}/argv\nexec /usr/bin/{name} "$@"\n')
         spy.chmod(0o755)
     environ = os.environ | {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
-    for notice in (NOTICE, NOTICE | {"event": "end", "link": "", "outcome": "accepted"}):
+    other = {"link": "https://unlock.example.org/web03/OTHER#FRAGMENT", "words": ["beach", "yodel"], "user": "mail",
+             "title": "Key mail", "command": "", "unit": "", "outcome": ""}  # fmt: skip
+    listed = {"more": [other, other | {"link": "", "outcome": "denied"}], "page_trouble": "name: unknown"}
+    for notice in (NOTICE | listed, NOTICE | {"event": "end", "link": "", "outcome": "accepted"}):
         subprocess.run(["sh", str(program)], input=json.dumps(notice), text=True, env=environ, timeout=30, check=True)
     (sent, ring), (_, end) = inbox.received  # type: ignore[attr-defined]
     assert sent["Authorization"] == "Bearer tk_example"
     assert ring["click"] == NOTICE["link"]
     assert ring["title"] == 'postgres@web03: Key "sql" \\ ü'
     assert "acorn zebra" in ring["message"]
+    assert "beach yodel https://unlock.example.org/web03/OTHER#FRAGMENT" in ring["message"]
+    assert "mail: Key mail: denied" in ring["message"]
+    assert "page not reachable yet: name: unknown" in ring["message"]
     assert end["message"] == "acorn zebra: accepted"
     arguments = (tmp_path / "argv").read_text()
     assert "curl" in arguments

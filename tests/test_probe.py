@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import errno
 import http.server
+import ipaddress
 import socket
 import ssl
 import threading
@@ -17,7 +18,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from house import UNLATCH, House
 from notifier_contract import LINK, NOTICE, run
+from waiting import until as wait_until
 
 from unlatch.broker import page, probe, ringing
 from unlatch.broker.notice import Notice
@@ -48,8 +51,8 @@ class Proxy(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, certificate: Path | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), _Proxy)
+    def __init__(self, certificate: Path | None = None, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Proxy)
         self.answer: tuple[int, bytes, dict[str, str]] = (200, page.document(), {})
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.released = threading.Event()
@@ -59,7 +62,7 @@ class Proxy(http.server.ThreadingHTTPServer):
             context.load_cert_chain(certificate)
             self.socket = context.wrap_socket(self.socket, server_side=True)
             scheme = "https"
-        self.url = f"{scheme}://localhost:{self.server_port}/web03/TICKET".replace("localhost", "127.0.0.1")
+        self.url = f"{scheme}://127.0.0.1:{self.server_port}/web03/TICKET"
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -80,9 +83,8 @@ def proxy() -> Iterator[Proxy]:
 
 def certificate(file: Path, *, days: int) -> Path:
     """A self-signed certificate for 127.0.0.1, valid (or not) until so many days from now."""
-    import ipaddress
-
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    addresses = [x509.IPAddress(ipaddress.ip_address(text)) for text in ("127.0.0.1", "::ffff:127.0.0.1")]
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "unlock.test")])
     made = (
         x509.CertificateBuilder()
@@ -92,7 +94,7 @@ def certificate(file: Path, *, days: int) -> Path:
         .serial_number(1)
         .not_valid_before(now - datetime.timedelta(days=30))
         .not_valid_after(now + datetime.timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
         .sign(key, hashes.SHA256())
     )
     private = key.private_bytes(
@@ -340,3 +342,45 @@ def test_the_message_says_so_and_is_edited_quietly() -> None:
         await ringer.close(0.1)
 
     run(story())
+
+
+# With a real broker. The address is this machine's, in a spelling that is not taken for loopback.
+
+MAPPED = "[::ffff:127.0.0.1]"
+
+
+def test_a_proxy_that_comes_after_the_prompt(house: House, tmp_path: Path) -> None:
+    """Message and status say that the page cannot be reached, and why; once it can, the message is edited quietly."""
+    file = certificate(tmp_path / "certificate.pem", days=30)
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    house.settings.write_text(
+        house.settings.read_text()
+        .replace("probe = false", "")
+        .replace("https://unlock.test/", f"https://{MAPPED}:{port}/")
+    )
+    broker = house.start(UNLATCH, "serve", SSL_CERT_FILE=str(file))
+    wait_until(house.is_served, "the broker")
+    asker = house.start(UNLATCH, "ring", "--timeout", "60")
+    ring = house.phone.ring()
+    assert (ring["quiet"], ring["page_trouble"]) == (False, "connection: connection refused")
+    trouble = house.ask_admin({"op": "status"})["broker"]["trouble"]
+    assert trouble == "page not reachable yet: connection: connection refused"
+    assert house.open(ring["link"]).view().status == 200  # it is there all the same, for those who get to it
+    proxy = Proxy(file, port=port)
+    try:
+        edit = house.phone.ring(2)
+    finally:
+        proxy.close()
+    assert (edit["quiet"], edit["page_trouble"], edit["link"]) == (True, "", ring["link"])
+    assert house.ask_admin({"op": "status"})["broker"]["trouble"] == ""
+    asker.terminate()
+    house.phone.end()
+    log = house.run(UNLATCH, "log").decode()
+    assert "reachable=false" in log
+    assert "reachable=true" in log
+    assert ring["link"].partition("#")[2] not in log
+    broker.terminate()
+    _, said = broker.communicate(timeout=20)
+    assert b"Traceback" not in said
