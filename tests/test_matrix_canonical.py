@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from vodozemac import Account
 
@@ -61,12 +61,14 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(json_values)
 def test_it_is_still_json(value: object) -> None:
     """The canonical text means the same value, whatever order its keys had."""
     assert json.loads(canonical.encode(value)) == value
 
 
+@settings(deadline=None)
 @given(json_values, st.integers(0, 63))
 def test_a_signature_covers_all_but_signatures_and_unsigned(value: object, bit: int) -> None:
     """A signed object verifies with other signatures and unsigned data in it, and not with another value."""

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from key_server import ONE_TIME, ROOM, House, KeyServer
 from vodozemac import Account, GroupSession
@@ -276,7 +276,7 @@ def test_an_admin_cannot_speak_for_another_one(house: House) -> None:
     house.server.query(eve, *house.members)
     house.server.query(house.bot, EVE)
     event = house.say(house.phone, "deny")
-    stolen = house.phone._outbound[ROOM].room_key(ROOM)
+    stolen = house.phone._sending.outbound[ROOM].room_key(ROOM)
     devices = eve.recipients([BOT]).devices
     house.server.claim(eve, devices)
     house.server.send(eve, eve.encrypt_to_device("m.room_key", stolen, devices[0]))
@@ -510,13 +510,13 @@ def message_within_a_session() -> str:
 def test_two_processes_take_turns(house: House) -> None:
     """A process that loads what another one saved keeps its own Megolm session and its claimed keys."""
     house.say(house.bot, "ring")
-    session = house.bot._outbound[ROOM].session_id
+    session = house.bot._sending.outbound[ROOM].session_id
     other = copied(house.bot)
     house.server.query(other, *house.members)
     house.say(other, "from the other")
     again = Machine.load(other.dump(KEY), KEY, earlier=house.bot)
     assert house.encrypt(again, "edit").to_device is None
-    assert again._outbound[ROOM].session_id == session
+    assert again._sending.outbound[ROOM].session_id == session
     assert again.recipients(house.members).devices == house.bot.recipients(house.members).devices
 
 
@@ -529,7 +529,7 @@ def test_a_dump_holds_no_private_key_in_the_open(house: House) -> None:
     dumped = house.bot.dump(KEY)
     with pytest.raises(StoreBroken):
         Machine.load(dumped, b"x" * 32)
-    assert house.phone._outbound[ROOM].room_key(ROOM)["session_key"] not in json.dumps(dumped)
+    assert house.phone._sending.outbound[ROOM].room_key(ROOM)["session_key"] not in json.dumps(dumped)
     assert repr(house.bot) == "Machine('@bot:example.org', 'BOT')"
     assert Machine.load(dumped, KEY).dump(KEY).keys() == dumped.keys()
 
@@ -568,6 +568,7 @@ TALK_TO_DEVICE = TALK.server.inbox[BOT, "BOT"][0]
 CLAIM = TALK.server.answer_claim(TALK.bot.keys_claim(TALK.bot.recipients([ALEX]).devices))
 
 
+@settings(deadline=None)
 @given(st.sampled_from(paths(TALK_DUMP)), junk)
 def test_a_damaged_state_is_one_clear_error(path: tuple[Any, ...], value: object) -> None:
     """Whatever stands anywhere in the state, loading it works or raises StoreBroken."""
@@ -575,6 +576,7 @@ def test_a_damaged_state_is_one_clear_error(path: tuple[Any, ...], value: object
         Machine.load(replaced(TALK_DUMP, path, value), KEY)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(paths(TALK_EVENT)), junk)
 def test_malformed_room_events_raise_documented_errors_only(path: tuple[Any, ...], value: object) -> None:
     """Whatever a server puts anywhere into an event, it is read, or refused with one of our errors."""
@@ -583,6 +585,7 @@ def test_malformed_room_events_raise_documented_errors_only(path: tuple[Any, ...
         assert bot.decrypt_room(replaced(TALK_EVENT, path, value), ROOM).plain["content"]["body"] == "deny"
 
 
+@settings(deadline=None)
 @given(st.sampled_from(paths(TALK_TO_DEVICE)), junk)
 def test_malformed_to_device_events_raise_documented_errors_only(path: tuple[Any, ...], value: object) -> None:
     """The same for to-device events."""
@@ -591,23 +594,25 @@ def test_malformed_to_device_events_raise_documented_errors_only(path: tuple[Any
         bot.receive_to_device(replaced(TALK_TO_DEVICE, path, value))
 
 
+@settings(deadline=None)
 @given(junk, st.sampled_from(paths(CLAIM)), junk)
 def test_malformed_answers_raise_documented_errors_only(whole: object, path: tuple[Any, ...], value: object) -> None:
     """Answers to a claim, a query, an upload: a foreign key is never taken, and only Malformed escapes."""
     bot = Machine.load(TALK_DUMP, KEY, earlier=TALK.bot)
-    bot._claimed = {}
+    bot._sending.claimed = {}
     for take in (bot.keys_claimed, bot.keys_query_done, bot.keys_uploaded, bot.signatures_uploaded):
         for answer in (whole, {"device_keys": whole, "one_time_keys": whole, "one_time_key_counts": whole}):
             with contextlib.suppress(Malformed, MatrixError):
                 take(answer)  # type: ignore[arg-type]
     bot = Machine.load(TALK_DUMP, KEY, earlier=TALK.bot)
-    bot._claimed = {}
+    bot._sending.claimed = {}
     with contextlib.suppress(Malformed):
         bot.keys_claimed(replaced(CLAIM, path, value))
     (honest,) = CLAIM["one_time_keys"][ALEX]["PHONE"].values()
-    assert set(bot._claimed.values()) <= {honest["key"]}
+    assert set(bot._sending.claimed.values()) <= {honest["key"]}
 
 
+@settings(deadline=None)
 @given(junk, st.dictionaries(st.sampled_from(["algorithm", "room_id", "session_id", "session_key"]), junk))
 def test_malformed_room_keys_raise_malformed_only(whole: object, parts: dict[str, object]) -> None:
     """A verified device may still send nonsense."""

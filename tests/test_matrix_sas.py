@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from key_server import House
 
@@ -477,6 +477,7 @@ def places(thing: Json) -> list[tuple[str, ...]]:
     ]
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_no_event_whatever_is_in_it_raises(data: st.DataObject) -> None:
     """The other side, or the server, can put anything anywhere: it is ignored or it cancels, and pins nothing false."""
@@ -500,6 +501,7 @@ def test_no_event_whatever_is_in_it_raises(data: st.DataObject) -> None:
     assert wire.alex.master_key in ("", BOTS.master_key)
 
 
+@settings(deadline=None)
 @given(junk, junk, junk)
 def test_no_event_of_any_shape_raises(kind: object, content: object, more: object) -> None:
     """Events that are no events at all."""

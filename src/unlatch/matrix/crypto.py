@@ -8,36 +8,23 @@ each method that changes something, and before what it returned is sent, the cal
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from vodozemac import Account, Curve25519PublicKey
+from vodozemac import Account
 
-from unlatch.errors import Malformed
-from unlatch.matrix import canonical, fields, identity, pickles
-from unlatch.matrix.account import MEGOLM, ONE_TIME, CrossSigning, OwnDevice
-from unlatch.matrix.errors import BadSignature, NobodyToTell, Refused, Undecryptable, Untrusted
-from unlatch.matrix.identity import Device, Identity, Pin, Reason, Recipients, Skipped
-from unlatch.matrix.megolm import Inbox, Outbound
+from unlatch.matrix import canonical, fields, pickles
+from unlatch.matrix.account import ONE_TIME, CrossSigning, OwnDevice
+from unlatch.matrix.errors import BadSignature, Refused, Untrusted
+from unlatch.matrix.identity import Device, Identity, Pin, Reason, Recipients
+from unlatch.matrix.megolm import Inbox
 from unlatch.matrix.olm import OlmSessions, Payload, UnknownOneTimeKey
 from unlatch.matrix.sas import Party
+from unlatch.matrix.sending import ENCRYPTED, Encrypted, Sending, ToDevice
+from unlatch.matrix.trust import Trust
 
-ENCRYPTED = "m.room.encrypted"
+__all__ = ["Decrypted", "Encrypted", "Machine", "ToDevice"]
+
 VERIFICATION = "m.key.verification."
 
 Json = dict[str, Any]
-
-
-class ToDevice(NamedTuple):
-    """A body for ``PUT /sendToDevice/{event_type}/{txnId}``."""
-
-    event_type: str
-    body: Json
-
-
-class Encrypted(NamedTuple):
-    """A room event to send as ``m.room.encrypted``, after ``to_device`` (if any) went out."""
-
-    to_device: ToDevice | None
-    content: Json
-    skipped: list[Skipped]  # devices that should have got the key and could not: no one-time key
 
 
 class Decrypted(NamedTuple):
@@ -54,31 +41,17 @@ class Decrypted(NamedTuple):
 
 
 class Machine:
-    """The bot's device and its three cross-signing keys.
-
-    Attributes:
-        pins: the master keys we hold the admins to, by user id. Change it with :meth:`pin` and :meth:`unpin`.
-        identities: the last ``/keys/query`` answer for each user asked for, checked. Kept in memory only: before the
-            first query of a process nobody is trusted.
-        verifying: users whom somebody verifies right now (in memory only). Their room keys are accepted and
-            :meth:`recipients` includes their self-signed devices if called with ``verifying=True``, so that an in-room
-            verification can be encrypted before there is a pin. Never send a link then.
-        stale: users of whom a device was heard that the last query did not list: query again.
-    """
+    """The bot's device and its three cross-signing keys."""
 
     def __init__(self, parts: pickles.Parts) -> None:
         self.user_id = parts.device.user_id
         self.device_id = parts.device.device_id
-        self.pins: dict[str, Pin] = parts.pins
-        self.identities: dict[str, Identity] = {}
-        self.verifying: set[str] = set()
-        self.stale: set[str] = set()
         self._device = parts.device
         self._cross = parts.cross
         self._olm = OlmSessions(parts.device, parts.olm)
         self._inbox = Inbox(parts.megolm)
-        self._outbound: dict[str, Outbound] = {}
-        self._claimed: dict[tuple[str, str], str] = {}  # fresh one-time keys, each taken out by its one use
+        self._sending = Sending(parts.device, parts.cross, self._olm)
+        self._trust = Trust(self.user_id, parts.pins)
 
     @classmethod
     def create(cls, user_id: str, device_id: str) -> "Machine":
@@ -96,13 +69,13 @@ class Machine:
         """
         machine = cls(pickles.load(dumped, pickle_key))
         if earlier is not None:
-            machine.identities, machine.verifying, machine.stale = earlier.identities, earlier.verifying, earlier.stale
-            machine._outbound, machine._claimed = earlier._outbound, earlier._claimed
+            machine._trust.take_over(earlier._trust)
+            machine._sending.take_over(earlier._sending)
         return machine
 
     def dump(self, pickle_key: bytes) -> Json:
         """Everything that must survive, as JSON; private keys are encrypted with ``pickle_key`` (32 bytes)."""
-        parts = pickles.Parts(self._device, self._cross, self.pins, self._olm.sessions, self._inbox.sessions)
+        parts = pickles.Parts(self._device, self._cross, self._trust.pins, self._olm.sessions, self._inbox.sessions)
         return pickles.dump(parts, pickle_key)
 
     def __repr__(self) -> str:
@@ -191,6 +164,31 @@ class Machine:
 
     # Whom to trust
 
+    @property
+    def pins(self) -> Mapping[str, Pin]:
+        """The master keys we hold the admins to, by user id. Changed by :meth:`pin` and :meth:`unpin`."""
+        return self._trust.pins
+
+    @property
+    def identities(self) -> Mapping[str, Identity]:
+        """The last ``/keys/query`` answer for each user asked for, checked. Kept in memory only: before the first query
+        of a process nobody is trusted.
+        """
+        return self._trust.identities
+
+    @property
+    def verifying(self) -> set[str]:
+        """Users whom somebody verifies right now; add and discard at will (in memory only). Their room keys are
+        accepted, and :meth:`recipients` includes their self-signed devices if called with ``verifying=True``, so that
+        an in-room verification can be encrypted before there is a pin. Never send a link then.
+        """
+        return self._trust.verifying
+
+    @property
+    def stale(self) -> set[str]:
+        """Users of whom a device was heard that the last query did not list: query again."""
+        return self._trust.stale
+
     def keys_query(self, users: Iterable[str]) -> Json:
         """For ``/keys/query``; our own user is always included."""
         return {"device_keys": {user: [] for user in sorted({*users, self.user_id})}}
@@ -202,10 +200,7 @@ class Machine:
         Raises:
             Malformed: no answer to a query at all.
         """
-        answered = fields.table(response, "device_keys", "answer to /keys/query")
-        for user in {*answered, *users, self.user_id}:
-            self.identities[user] = identity.read_identity(user, response)
-            self.stale.discard(user)
+        self._trust.take_query(response, users)
 
     def pin(self, user_id: str, master_key: str, verified: str) -> None:
         """Hold a user to a master key from now on; ``verified`` is "emoji" or "first-use".
@@ -213,20 +208,15 @@ class Machine:
         Raises:
             Untrusted: a first use cannot replace another key, nor be told for one that was compared.
         """
-        known = self.pins.get(user_id)
-        if verified != "emoji" and known is not None:
-            if known.master_key != master_key:
-                raise Untrusted(user_id, "", Reason.RESET)
-            return
-        self.pins[user_id] = Pin(master_key, verified)
+        self._trust.pin(user_id, master_key, verified)
 
     def unpin(self, user_id: str) -> None:
         """Trust a user no more."""
-        self.pins.pop(user_id, None)
+        self._trust.pins.pop(user_id, None)
 
     def recipients(self, room_members: Iterable[str], verifying: bool = False) -> Recipients:
         """The devices that may read, and those that may not, by the last query. Also names admins not in the room."""
-        return identity.decide(self._held(verifying), self.identities, room_members, self.user_id)
+        return self._trust.recipients(room_members, verifying)
 
     # Sending
 
@@ -234,15 +224,13 @@ class Machine:
         """Use a new Megolm session for what follows. Call it once for each ring (edits and reminders need it not), and
         when it is not known whether the last ``to_device`` arrived.
         """
-        self._outbound.pop(room_id, None)
+        self._sending.outbound.pop(room_id, None)
 
     def unshared(self, room_id: str, devices: Iterable[Device], now: float) -> list[Device]:
         """The devices for which :meth:`encrypt` will need a claimed one-time key: all when a new session is due (first
         message, new burst, other devices, 100 messages, one week), else none. ``now``: seconds, any clock.
         """
-        wanted = frozenset(devices)
-        session = self._outbound.get(room_id)
-        return [] if session is not None and session.fits(wanted, now) else sorted(wanted)
+        return self._sending.unshared(room_id, devices, now)
 
     def keys_claim(self, devices: Iterable[Device]) -> Json:
         """For ``/keys/claim``: one fresh one-time key for each device."""
@@ -257,12 +245,7 @@ class Machine:
         Raises:
             Malformed: no answer to a claim at all.
         """
-        for user, devices in fields.table(response, "one_time_keys", "answer to /keys/claim").items():
-            known = self.identities.get(user)
-            for device_id, keys in devices.items() if isinstance(devices, dict) else ():
-                device = known.device(device_id) if known is not None else None
-                if device is not None and (key := _signed_key(device, keys)):
-                    self._claimed[user, device_id] = key
+        self._sending.take_claimed(response, self.identities)
 
     def encrypt(self, room_id: str, event_type: str, content: Json, devices: Iterable[Device], now: float) -> Encrypted:
         """Encrypt for exactly these devices.
@@ -270,24 +253,7 @@ class Machine:
         Raises:
             NobodyToTell: no device is left.
         """
-        wanted = frozenset(devices)
-        new = self.unshared(room_id, wanted, now)
-        to_device, skipped = None, list[Skipped]()
-        if new or not wanted:
-            session = Outbound(wanted, now)
-            to_device, skipped = self._to_all("m.room_key", session.room_key(room_id), new)
-            self._outbound[room_id] = session
-        session = self._outbound[room_id]
-        encrypted: Json = {
-            "algorithm": MEGOLM,
-            "ciphertext": session.encrypt(room_id, event_type, content),
-            "session_id": session.session_id,
-            "sender_key": self._device.curve25519,  # these two for older clients (specification, "Megolm")
-            "device_id": self.device_id,
-        }
-        if "m.relates_to" in content:  # the server needs it in the open: threads, edits
-            encrypted["m.relates_to"] = content["m.relates_to"]
-        return Encrypted(to_device, encrypted, skipped)
+        return self._sending.to_room(room_id, event_type, content, devices, now)
 
     def encrypt_to_device(self, event_type: str, content: Json, device: Device) -> ToDevice:
         """One encrypted to-device event (a verification's); needs a claimed key for the device.
@@ -295,7 +261,7 @@ class Machine:
         Raises:
             NobodyToTell: no key was claimed.
         """
-        return self._to_all(event_type, content, [device])[0]
+        return self._sending.to_devices(event_type, content, [device])[0]
 
     # Receiving
 
@@ -311,14 +277,14 @@ class Machine:
         content = fields.table(event, "content", "to-device event")
         if event_type.startswith(VERIFICATION):
             return {"type": event_type, "sender": sender, "content": content}
-        if event_type != ENCRYPTED or not (sender in self.pins or sender in self.verifying):
+        if event_type != ENCRYPTED or not self._trust.knows(sender):
             return None  # a stranger's message is not even opened: that would spend keys
         try:
             payload = self._olm.decrypt(sender, content)
         except UnknownOneTimeKey:
             self._device.distrust_server_keys()
             raise
-        device = self._sender(payload.sender, payload.curve25519, payload.ed25519)
+        device = self._trust.sender(payload.sender, payload.curve25519, payload.ed25519)
         if payload.type == "m.room_key":
             self._take_room_key(payload, device)
         if not payload.type.startswith(VERIFICATION):
@@ -338,9 +304,8 @@ class Machine:
         event_id = fields.text(event, "event_id", "encrypted event")
         content = fields.table(event, "content", "encrypted event")
         opened = self._inbox.open(content, sender, room_id, event_id)
-        device = self._sender(sender, opened.inbound.curve25519, opened.inbound.ed25519)
+        device = self._trust.sender(sender, opened.inbound.curve25519, opened.inbound.ed25519)
         if device is None:
-            self.stale.add(sender)
             raise Untrusted(sender, "", Reason.UNKNOWN)
         opened.inbound.mark(opened.place, event_id)
         plain_content = opened.content
@@ -356,52 +321,15 @@ class Machine:
             "event_id": event_id,
             "origin_server_ts": event.get("origin_server_ts"),
         }
-        return Decrypted(plain, self._distrust(device, self.pins) == "", sender, device)
+        return Decrypted(plain, self._trust.distrust(device) == "", sender, device)
 
     # Inside
 
-    def _held(self, verifying: bool) -> Mapping[str, Pin]:
-        """The pins; with ``verifying`` also what the users say of themselves who are being verified."""
-        if not verifying:
-            return self.pins
-        shown = {user: self.identities[user].master_key for user in self.verifying if user in self.identities}
-        return self.pins | {user: Pin(key, "verifying") for user, key in shown.items()}
-
-    def _sender(self, user_id: str, curve25519: str, ed25519: str) -> Device | None:
-        known = self.identities.get(user_id)
-        return known.device_with(curve25519, ed25519) if known is not None else None
-
-    def _distrust(self, device: Device, pins: Mapping[str, Pin]) -> str:
-        """Why this device is no verified device of a pinned admin, or ""."""
-        known = self.identities.get(device.user_id)
-        if reason := identity.distrust(pins.get(device.user_id), known):
-            return reason
-        return "" if known is not None and known.signed.get(device.device_id) == device else Reason.UNSIGNED
-
     def _take_room_key(self, payload: Payload, device: Device | None) -> None:
         """Keep a key if its device is trusted, or not yet listed: then :meth:`decrypt_room` looks again, as always."""
-        if device is None:
-            self.stale.add(payload.sender)
-        elif reason := self._distrust(device, self._held(verifying=True)):
+        if device is not None and (reason := self._trust.distrust(device, verifying=True)):
             raise Untrusted(payload.sender, device.device_id, reason)
         self._inbox.take_key(payload.content, payload.sender, payload.curve25519, payload.ed25519)
-
-    def _to_all(self, event_type: str, content: Json, devices: list[Device]) -> tuple[ToDevice, list[Skipped]]:
-        """One Olm message for each device, each in its own new session."""
-        device_keys = self._cross.sign("self_signing", self._device.keys())
-        messages: dict[str, Json] = {}
-        skipped = []
-        for device in devices:
-            try:
-                key = self._claimed.pop((device.user_id, device.device_id))
-                message = self._olm.encrypt(device, key, event_type, content, device_keys)
-            except (KeyError, Undecryptable):
-                skipped.append(Skipped(device.user_id, device.device_id, Reason.NO_KEY))
-                continue
-            messages.setdefault(device.user_id, {})[device.device_id] = message
-        if not messages:
-            raise NobodyToTell(skipped)
-        return ToDevice(ENCRYPTED, {"messages": messages}), skipped
 
     def _signed_by(self, usage: str, thing: Json) -> Json:
         """The object with this one signature and no other."""
@@ -415,17 +343,3 @@ class Machine:
         except BadSignature:
             return False
         return True
-
-
-def _signed_key(device: Device, keys: object) -> str:
-    """The one-time or fallback key that the device signed, or ""."""
-    for name, key in keys.items() if isinstance(keys, dict) else ():
-        if not name.startswith(f"{ONE_TIME}:") or not isinstance(key, dict):
-            continue
-        try:
-            canonical.verify(key, device.user_id, f"ed25519:{device.device_id}", device.ed25519, "one-time key")
-            Curve25519PublicKey.from_base64(fields.text(key, "key", "one-time key"))
-        except (BadSignature, Malformed, ValueError):
-            continue
-        return str(key["key"])
-    return ""
