@@ -305,6 +305,8 @@ def _notifier(name: str, table: dict[str, Any], search: str, report: _Report) ->
             report.add((*path, key), text, fatal=False)
         options[key] = (program, *options[key][1:])
     kind = kinds[0] if kinds else ""
+    if "allow_plaintext_room" in table and kind != "matrix":
+        report.add((*path, "allow_plaintext_room"), "is for matrix only", fatal=False)
     end_to_end = options.pop("end_to_end", END_TO_END.get(kind, False))
     return NotifierSettings(name, kind, {"seconds": 10} | options, end_to_end)
 

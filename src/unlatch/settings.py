@@ -118,6 +118,11 @@ def _absolute_path(value: Any) -> str:
     return str(value)
 
 
+def _state_directory(value: Any) -> str:
+    """A path, or "" for the default place."""
+    return "" if value is True else _absolute_path(value)
+
+
 def _list_of(read_item: Callable[[Any], str], least: int) -> Callable[[Any], tuple[str, ...]]:
     def read(value: Any) -> tuple[str, ...]:
         if not isinstance(value, list) or len(value) < least:
@@ -300,11 +305,15 @@ NOTIFIER_KINDS = {
                            "URL, then its arguments"),
     "apprise_credential": Key("apprise_credential", _credential, "the name of a file in $CREDENTIALS_DIRECTORY that "
                               "holds an Apprise URL"),
+    "matrix": Key("matrix", _state_directory, "true, or the absolute path of the directory that unlatch matrix setup "
+                  "made"),
     "terminal": Key("terminal", _true, "true"),
 }  # fmt: skip
 PROGRAMS = frozenset(("command", "apprise_command"))  # the keys whose first word is a program
 NOTIFIER = NOTIFIER_KINDS | {
+    "allow_plaintext_room": Key("allow_plaintext_room", _flag, "true or false, for matrix only"),
     "end_to_end": Key("end_to_end", _flag, "true or false"),
     "seconds": Key("seconds", _whole(1, 300), "whole seconds from 1 to 300"),
 }
-END_TO_END = {"command": False, "terminal": True}  # the default: what leaves by a program may be read on its way
+# The default: what leaves by a program may be read on its way.
+END_TO_END = {"command": False, "matrix": True, "terminal": True}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unlatch.broker.folding import Folding, Message
 from unlatch.broker.notice import Notice
-from unlatch.notify import NotDelivered, Notifier
+from unlatch.notify import Lasting, NotDelivered, Notifier
 
 if TYPE_CHECKING:
     from unlatch.broker.probe import PageWatch
@@ -130,6 +130,7 @@ class Ringer:
                 "failed": health.failed,
                 "last": None if health.last is None else int(self._clock() - health.last),
                 "why": health.why,
+                "note": health.notifier.note if isinstance(health.notifier, Lasting) else "",
             }
         yield from self._missing
 
@@ -146,6 +147,9 @@ class Ringer:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        for health in self._notifiers.values():
+            if isinstance(health.notifier, Lasting):
+                await health.notifier.close()
 
     def _known(self, names: tuple[str, ...]) -> Iterator[str]:
         return (name for name in names if name in self._notifiers)

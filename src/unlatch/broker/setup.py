@@ -88,7 +88,7 @@ def add_notifiers(
     return made
 
 
-def _make(chosen: NotifierSettings, environ: Mapping[str, str], terminal: Terminal | None, deny: Deny) -> Notifier:  # noqa: ARG001
+def _make(chosen: NotifierSettings, environ: Mapping[str, str], terminal: Terminal | None, deny: Deny) -> Notifier:
     """Raises Missing."""
     match chosen.kind:
         case "command":
@@ -102,8 +102,27 @@ def _make(chosen: NotifierSettings, environ: Mapping[str, str], terminal: Termin
             from unlatch.notify.apprise import AppriseNotifier, source_of
 
             return AppriseNotifier(chosen.name, source_of(chosen), end_to_end=chosen.end_to_end, environ=environ)
+        case "matrix":
+            return _make_matrix(chosen, environ, deny)
     if terminal is None:
         raise Missing("there is no terminal to print on")
     from unlatch.notify.terminal import Login, TerminalNotifier
 
     return TerminalNotifier(sys.stdout, Login(*terminal), name=chosen.name)
+
+
+def _make_matrix(chosen: NotifierSettings, environ: Mapping[str, str], deny: Deny) -> Notifier:
+    """Raises Missing."""
+    if find_spec("vodozemac") is None:
+        raise Missing('Matrix needs vodozemac; run "pip install unlatch[matrix]"')
+    from unlatch.notify.matrix import MatrixNotifier
+    from unlatch.notify.matrix_place import state_directory
+
+    return MatrixNotifier(
+        chosen.name,
+        state_directory(chosen.options["matrix"], environ),
+        end_to_end=chosen.end_to_end,
+        allow_plaintext_room=chosen.options.get("allow_plaintext_room", False),
+        seconds=float(chosen.options["seconds"]),
+        deny=deny,
+    )

@@ -81,6 +81,7 @@ def _notifier(row: Mapping[str, Any]) -> str:
         else f"last: {_delivery('delivered', row.get('last'))}"
         if sent
         else "not used yet",
+        str(row.get("note") or ""),
     ]
     return voice.clean(f"notifier {row.get('name')}: {', '.join(part for part in parts if part)}")
 

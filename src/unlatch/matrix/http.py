@@ -122,7 +122,7 @@ class Http:
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> "AsyncIterator[_Connection]":
-        connection = await self._kept_one() or await self._fresh_one()
+        connection = self._kept_one() or await self._fresh_one()
         try:
             yield connection
         finally:
@@ -132,14 +132,14 @@ class Http:
             else:
                 connection.abort()
 
-    async def _kept_one(self) -> "_Connection | None":
+    def _kept_one(self) -> "_Connection | None":
         now = asyncio.get_running_loop().time()
         while self._kept:
             connection = self._kept.pop()  # the newest
             if now - connection.kept_at < IDLE_SECONDS and not connection.closed_by_them:
                 connection.fresh = False
                 return connection
-            await connection.close()
+            connection.abort()
         return None
 
     async def _fresh_one(self) -> "_Connection":

@@ -12,7 +12,7 @@ What every notifier keeps (``tests/notifier_contract.py`` holds each to it; ``te
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from unlatch.broker.notice import Notice
 from unlatch.errors import UnlatchError
@@ -30,6 +30,18 @@ class NotDelivered(UnlatchError):
 # by the notifier), and what else was said, because a message about several prompts needs the match words. Returns how
 # many prompts that ended: 0 means too late, or that it is not clear which is meant.
 Deny = Callable[[str, str, str, str], int]
+
+
+@runtime_checkable
+class Lasting(Protocol):
+    """What a notifier has besides, if it holds something open or has more to tell than its last result."""
+
+    @property
+    def note(self) -> str:
+        """What the status shows, whatever the last result was; may be empty."""
+
+    async def close(self) -> None:
+        """Let go of everything; the broker ends."""
 
 
 class Notifier(Protocol):
