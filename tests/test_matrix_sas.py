@@ -1,8 +1,10 @@
 """Emoji verification: both roles, both ways of transport, and everything that must end it."""
 
+import base64
 import contextlib
 import copy
 import hashlib
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from key_server import House
+from vodozemac import Curve25519PublicKey, Sas
 
 from unlatch.errors import Malformed
 from unlatch.matrix import sas_keys
@@ -453,6 +456,54 @@ def test_the_room_request_before_its_event_id_is_known() -> None:
     bot, _ = Verification.request(BOTS, ALEX_SEEN, NOW, room_id=ROOM, random=random)
     assert bot.cancel() == []
     assert bot.state is State.CANCELLED
+
+
+def test_the_strings_are_the_specifications() -> None:
+    """A client written here by hand from the specification's words agrees with ours: no mistake made on both sides."""
+    theirs, transaction_id, me = Sas(), "72" * 16, f"{BOT}BOT"
+    public = theirs.public_key.to_base64()
+    bot, _ = Verification.request(BOTS, ALEX_SEEN, NOW, random=random)
+    told: list[Outgoing] = []
+
+    def say(kind: str, **content: object) -> None:
+        event = {"type": f"m.key.verification.{kind}", "sender": ALEX}
+        told[:] = bot.receive({**event, "content": {**content, "transaction_id": transaction_id}}, NOW)
+
+    say("ready", from_device="PHONE", methods=["m.sas.v1", "m.qr_code.scan.v1"])
+    start = (
+        '{"from_device":"BOT","hashes":["sha256"],"key_agreement_protocols":["curve25519-hkdf-sha256"],'
+        '"message_authentication_codes":["hkdf-hmac-sha256.v2"],"method":"m.sas.v1",'
+        f'"short_authentication_string":["decimal","emoji"],"transaction_id":"{transaction_id}"}}'
+    )
+    assert json.loads(start) == told[0].content
+    promise = base64.b64encode(hashlib.sha256((public + start).encode()).digest()).decode().rstrip("=")
+    say(
+        "accept",
+        commitment=promise,
+        hash="sha256",
+        key_agreement_protocol="curve25519-hkdf-sha256",
+        message_authentication_code="hkdf-hmac-sha256.v2",
+        short_authentication_string=["emoji"],
+    )
+    our_key = told[0].content["key"]
+    say("key", key=public)
+    shared = theirs.diffie_hellman(Curve25519PublicKey.from_base64(our_key))
+    info = f"MATRIX_KEY_VERIFICATION_SAS|{BOT}|BOT|{our_key}|{ALEX}|PHONE|{public}|{transaction_id}"
+    assert bot.strings == ("emoji",)
+    assert [EMOJI[index] for index in shared.bytes(info).emoji_indices] == list(bot.emoji())
+    mac = bot.confirm(NOW)[0].content
+    base = f"MATRIX_KEY_VERIFICATION_MAC{me}{ALEX}PHONE{transaction_id}"
+    ids = sorted(["ed25519:BOT", f"ed25519:{BOTS.master_key}"])
+    shared.verify_mac(",".join(ids), base + "KEY_IDS", mac["keys"])
+    shared.verify_mac(BOTS.ed25519, base + "ed25519:BOT", mac["mac"]["ed25519:BOT"])
+    shared.verify_mac(BOTS.master_key, base + f"ed25519:{BOTS.master_key}", mac["mac"][f"ed25519:{BOTS.master_key}"])
+    assert sorted(mac["mac"]) == ids
+    base = f"MATRIX_KEY_VERIFICATION_MAC{ALEX}PHONE{me}{transaction_id}"
+    keys = {"ed25519:PHONE": ALEXS.ed25519, f"ed25519:{ALEXS.master_key}": ALEXS.master_key}
+    macs = {key_id: shared.calculate_mac(key, base + key_id) for key_id, key in keys.items()}
+    say("mac", mac=macs, keys=shared.calculate_mac(",".join(sorted(keys)), base + "KEY_IDS"))
+    assert [each.event_type for each in told] == ["m.key.verification.done"]
+    assert (bot.state, bot.master_key) == (State.DONE, ALEXS.master_key)
 
 
 def test_the_emoji_are_the_specifications() -> None:

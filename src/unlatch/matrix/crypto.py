@@ -16,7 +16,7 @@ from unlatch.matrix.errors import BadSignature, Refused, Untrusted
 from unlatch.matrix.identity import Device, Identity, Pin, Reason, Recipients
 from unlatch.matrix.megolm import Inbox
 from unlatch.matrix.olm import OlmSessions, Payload, UnknownOneTimeKey
-from unlatch.matrix.sas import Party
+from unlatch.matrix.sas_events import Party
 from unlatch.matrix.sending import ENCRYPTED, Encrypted, Sending, ToDevice
 from unlatch.matrix.trust import Trust
 

@@ -12,72 +12,30 @@ Both ways of transport (in the room, to-device), both roles. Whoever carries the
 """
 
 from collections.abc import Callable, Mapping
-from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 from unlatch.errors import Malformed
 from unlatch.matrix import fields, sas_keys
 from unlatch.matrix.emoji import Emoji
 from unlatch.matrix.identity import Identity
+from unlatch.matrix.sas_events import (
+    PREFIX,
+    REQUEST,
+    Json,
+    Outgoing,
+    Party,
+    State,
+    is_request,
+    printable,
+    transaction,
+    vouched_keys,
+)
 from unlatch.matrix.sas_keys import Agreement, End
 
-PREFIX = "m.key.verification."
-REQUEST = PREFIX + "request"
+__all__ = ["Emoji", "Outgoing", "Party", "State", "Verification", "is_request", "transaction"]
+
 SECONDS = 600  # for all of it, and the greatest age of a request (specification, "Key verification framework")
 AHEAD = 300  # s that the other clock may be ahead of ours
-
-Json = dict[str, Any]
-
-
-class State(Enum):
-    """Where a verification stands."""
-
-    REQUESTED = "requested"  # one side asked
-    READY = "ready"  # both want
-    STARTED = "started"  # keys are being exchanged
-    SHOWN = "shown"  # emoji() and decimals() can be compared
-    CONFIRMED = "confirmed"  # our person said that they match; the other one has not
-    DONE = "done"  # master_key is proven
-    CANCELLED = "cancelled"  # see code and reason
-
-
-class Party(NamedTuple):
-    """Ourselves: what we vouch for."""
-
-    user_id: str
-    device_id: str
-    ed25519: str
-    master_key: str
-
-
-class Outgoing(NamedTuple):
-    """An event to send: into ``room_id`` if there is one (encrypted as usual), else to these devices."""
-
-    event_type: str
-    content: Json
-    user_id: str
-    device_ids: tuple[str, ...]
-    room_id: str
-
-
-def is_request(event: Mapping[str, Any]) -> bool:
-    """Whether a plain event (to-device, or of a room) asks for a verification."""
-    if event.get("type") == "m.room.message":
-        return fields.optional_table(event, "content").get("msgtype") == REQUEST
-    return event.get("type") == REQUEST
-
-
-def transaction(event: Mapping[str, Any]) -> str:
-    """Which verification a plain event belongs to (transaction id, or the request's event id), or ""."""
-    content = fields.optional_table(event, "content")
-    if "event_id" not in event:
-        found = content.get("transaction_id")
-    elif is_request(event):
-        found = event["event_id"]
-    else:
-        relation = fields.optional_table(content, "m.relates_to")
-        found = relation.get("event_id") if relation.get("rel_type") == "m.reference" else ""
-    return found if isinstance(found, str) else ""
 
 
 class Verification:
@@ -220,7 +178,7 @@ class Verification:
         if now > self._deadline:
             return self.tick(now)
         self.state = State.CONFIRMED
-        keys = _vouched_keys(self._me.device_id, self._me.ed25519, self._me.master_key)
+        keys = vouched_keys(self._me.device_id, self._me.ed25519, self._me.master_key)
         mac = self._event("mac", self._agreement.macs(keys, self._us(), self._them(), self.transaction_id))
         return [mac, *self._finish()]
 
@@ -304,7 +262,7 @@ class Verification:
         if self.state not in (State.SHOWN, State.CONFIRMED) or self._vouched:
             return self._unexpected()
         device = self._theirs.device(self._device_id)
-        keys = _vouched_keys(self._device_id, device.ed25519 if device else "", self._theirs.master_key)
+        keys = vouched_keys(self._device_id, device.ed25519 if device else "", self._theirs.master_key)
         # Both must be vouched for, under different names: a homeserver may name a device like a master key.
         named = len(keys) == 2 and all(keys.values())
         if not named or not self._agreement.check(content, keys, self._them(), self._us(), self.transaction_id):
@@ -319,8 +277,8 @@ class Verification:
         code, reason = content.get("code"), content.get("reason")
         refused = self._tell_others("", "m.user", "refused") if self.state is State.REQUESTED and self._we_asked else []
         self.state, self.by_them = State.CANCELLED, True
-        self.code = _printable(code, "m.user")
-        self.reason = _printable(reason, "no reason given")
+        self.code = printable(code, "m.user")
+        self.reason = printable(reason, "no reason given")
         return refused
 
     # Helpers
@@ -373,13 +331,3 @@ class Verification:
         if self.room_id or not others:
             return []
         return [self._outgoing("cancel", {"code": code, "reason": reason}, others)]
-
-
-def _vouched_keys(device_id: str, ed25519: str, master_key: str) -> dict[str, str]:
-    """Key id -> key, for the MACs: the device's key and the master key."""
-    return {f"ed25519:{device_id}": ed25519, f"ed25519:{master_key}": master_key}
-
-
-def _printable(value: object, otherwise: str) -> str:
-    """A short text from the other side, safe for a terminal."""
-    return value[:100] if isinstance(value, str) and value.isprintable() and value else otherwise
