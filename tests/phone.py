@@ -43,5 +43,15 @@ class Phone:
         """The end message with this number; waits for it."""
         return self._nth("end", number)
 
+    def links(self, number: int) -> list[str]:
+        """So many different links, in the order in which they came, also those of folded messages; waits for them."""
+
+        def look() -> list[str]:
+            rings = self.messages("ring")
+            links = dict.fromkeys(told["link"] for ring in rings for told in (ring, *ring["more"]) if told["link"])
+            return list(links) if len(links) >= number else []
+
+        return until(look, f"{number} links")
+
     def _nth(self, event: str, number: int, seconds: float = PATIENCE) -> Message:
         return until(lambda: self.messages(event)[number - 1 : number], f"{event} number {number}", seconds)[0]

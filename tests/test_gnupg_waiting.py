@@ -91,7 +91,7 @@ def test_a_killed_broker_comes_back_with_the_same_link(house: House) -> None:
 
 
 def test_twenty_askers_at_once_start_one_broker(house: House) -> None:
-    """Twenty pinentries find no broker: exactly one is started, and each of them is rung for."""
+    """Twenty pinentries find no broker: exactly one is started. Each of them is rung for, in a message or two."""
     askers = [
         subprocess.Popen(
             [PINENTRY], env=house.environ(), cwd="/", start_new_session=True,
@@ -103,11 +103,11 @@ def test_twenty_askers_at_once_start_one_broker(house: House) -> None:
         assert asker.stdin is not None
         asker.stdin.write(b"SETKEYINFO n/%040X\nSETDESC key %d\nGETPIN\n" % (number, number))
         asker.stdin.flush()
-    until(lambda: len(house.phone.messages("ring")) == 20, "twenty rings")
+    links = house.phone.links(20)
     assert len(house.brokers()) == 1
-    assert len({ring["link"] for ring in house.phone.messages("ring")}) == 20
-    for number, ring in enumerate(house.phone.messages("ring")):
-        house.open(ring["link"]).unlock(b"answer %d" % number)
+    assert len([ring for ring in house.phone.messages("ring") if not ring["quiet"]]) <= 3
+    for number, link in enumerate(links):
+        house.open(link).unlock(b"answer %d" % number)
     answers = {asker.communicate(b"", timeout=20)[0].splitlines()[-2] for asker in askers}
     assert answers == {b"D answer %d" % number for number in range(20)}
 

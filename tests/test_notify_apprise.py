@@ -6,6 +6,7 @@ import contextlib
 import http.server
 import json
 import os
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult
+from house import UNLATCH, House
 from notifier_contract import ENDED, FRAGMENT, LINK, MORE, NOON, NOTICE, OTHER_LINK, NotifierContract, run
+from waiting import until
 
 from unlatch.broker import ringing
 from unlatch.broker.ringing import Ringer
@@ -350,6 +353,47 @@ def test_the_broker_never_imports_apprise() -> None:
     code = "import sys, unlatch.notify.apprise, unlatch.broker.setup; print('apprise' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=20)
     assert done.stdout == "False\n"
+
+
+def test_the_whole_way(ntfy: Ntfy, house: House) -> None:
+    """unlatch ring through a real broker: the server is ill at first, status and log say so, then the link arrives. Its
+    fragment and the token are in no file of the house, no argument, no status and no log.
+    """
+    kept = house.root / "push.url"
+    kept.write_text(f"ntfy://{TOKEN}@127.0.0.1:{ntfy.server_port}/alarm?auth=token\n")
+    kept.chmod(0o600)
+    settings = house.settings.read_text().replace('notify = ["phone"]', 'notify = ["push"]')
+    house.settings.write_text(f'{settings}\n[notify.push]\napprise_file = "{kept}"\n')
+    ntfy.statuses = [500]
+    asker = house.start(UNLATCH, "ring", "--timeout", "60")
+    until(lambda: ntfy.received, "the first try")
+    failed = until(lambda: [row for row in status(house)["prompts"] if "failed" in str(row["delivery"])], "its failure")
+    assert failed[0]["delivery"] == {"push": "failed: the server answered 500"}
+    assert "push: failed: the server answered 500" in house.run(UNLATCH, "status").decode()
+    until(lambda: len(ntfy.received) == 2, "the second try")
+    link = re.search(r"https://unlock\.test/\S+", json.loads(ntfy.received[1][1])["message"])
+    assert link is not None
+    until(lambda: status(house)["prompts"][0]["delivery"] == {"push": "delivered"}, "the delivery")
+    assert re.search(r"push: delivered \d+ s ago", house.run(UNLATCH, "status").decode())
+    fragment = link[0].partition("#")[2]
+    shown = [Path(f"/proc/{pid}/cmdline") for pid in house.processes()]
+    for canary in (fragment.encode(), TOKEN.encode()):
+        assert not any(canary in path.read_bytes() for path in shown)
+        files = [path for path in house.root.rglob("*") if path.is_file() and path != kept]
+        assert [path for path in files if canary in path.read_bytes()] == []
+        said = json.dumps(status(house)).encode() + house.run(UNLATCH, "log") + house.run(UNLATCH, "status")
+        assert canary not in said
+    house.open(link[0]).unlock(b"")
+    output, errors = asker.communicate(timeout=20)
+    assert fragment.encode() not in output + errors
+    until(lambda: len(ntfy.received) == 3, "the end")
+    log = house.run(UNLATCH, "log").decode()
+    assert "unreached" in log
+    assert "delivered=true" in log
+
+
+def status(house: House) -> Any:
+    return house.ask_admin({"op": "status"})
 
 
 def senders() -> list[int]:

@@ -292,6 +292,21 @@ def test_it_looks_no_more_when_nothing_is_open() -> None:
     run(story())
 
 
+def test_each_ring_looks_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while the next look is a minute away: the ring says what is so now."""
+    monkeypatch.setattr(probe, "BACKOFF", (60.0,))
+
+    async def story() -> None:
+        looker = Looker("name: it cannot be resolved")
+        await looker.watch.look()
+        looker.trouble = ""
+        await looker.watch.look()
+        assert looker.watch.trouble == ""
+        assert len(looker.asked) == 2
+
+    run(story())
+
+
 def test_a_ring_waits_half_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     """And not at all when the page was there a moment ago."""
     monkeypatch.setattr(probe, "FIRST_LOOK_SECONDS", 0.02)

@@ -15,7 +15,7 @@ from unlatch.broker.notice import Also, Notice
 
 BURST_SECONDS = 5.0  # after the last prompt that joined, another still joins
 LONGEST_SECONDS = 30.0  # but none later than this after the message began
-MOST = 12  # prompts in a message; more than that nobody reads on a phone
+MOST = 12  # prompts in a message: 3 KiB, where several services cut at 4; nobody reads more on a phone
 
 
 class Entry:

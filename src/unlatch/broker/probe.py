@@ -52,12 +52,14 @@ class PageWatch:
         self._clock = clock
         self._fine_at: float | None = None
         self._seen = asyncio.Event()
+        self._again = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def look(self) -> None:
         """Somebody is about to be rung: look, and wait a moment for the result, unless all was well lately."""
+        self._seen.clear()
+        self._again.set()
         if self._task is None:
-            self._seen.clear()
             self._task = asyncio.get_running_loop().create_task(self._watch())
             self._task.add_done_callback(self._ended)
         if self._fine_at is not None and self._clock() - self._fine_at < FINE_SECONDS:
@@ -74,10 +76,13 @@ class PageWatch:
     async def _watch(self) -> None:
         failures = 0
         while link := self._link():
+            self._again.clear()
             self._note(await self._look(link.partition("#")[0]))
             if not self.trouble:
                 return
-            await asyncio.sleep(BACKOFF[min(failures, len(BACKOFF) - 1)])
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BACKOFF[min(failures, len(BACKOFF) - 1)]):
+                    await self._again.wait()
             failures += 1
         self.trouble = ""  # nothing is open, so nothing has to be reachable
 
