@@ -26,8 +26,10 @@ class Gate:
 
     def __init__(self, port: int) -> None:
         self._to = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        # Only a port that was asked for by its number stays ours while nobody listens on it (Linux).
+        self._listener = socket.create_server(("127.0.0.1", self.port))
         self.url = f"http://127.0.0.1:{self.port}"
         self.came = 0  # connections so far
         self._answer: bytes | None = None
@@ -82,9 +84,7 @@ class Gate:
                 self.came += 1
                 answer, silent = self._answer, self._silent
                 self._open.add(near)
-            if silent:
-                continue
-            if answer is not None:
+            if silent or answer is not None:
                 threading.Thread(target=self._reply, args=(near, answer), daemon=True).start()
                 continue
             try:
@@ -97,13 +97,14 @@ class Gate:
             for source, sink in ((near, far), (far, near)):
                 threading.Thread(target=self._relay, args=(source, sink), daemon=True).start()
 
-    def _reply(self, connection: socket.socket, answer: bytes) -> None:
+    def _reply(self, connection: socket.socket, answer: bytes | None) -> None:
         with contextlib.suppress(OSError):
             heard = b""
             while b"\r\n\r\n" not in heard and (data := connection.recv(65536)):
                 heard += data
-            connection.sendall(answer)
-            connection.shutdown(socket.SHUT_WR)
+            if answer is not None:
+                connection.sendall(answer)
+                connection.shutdown(socket.SHUT_WR)
             while connection.recv(65536):  # closing with unread bytes would reset what we said
                 pass
         self._end(connection)

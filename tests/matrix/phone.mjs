@@ -169,7 +169,9 @@ class Phone {
     const changes = this.changes; // what changes from here on is news for the next look
     const events = [];
     for (const event of this.events.values()) {
-      if (event.getRoomId() === room) events.push(await this.#shown(event));
+      if (event.getRoomId() !== room) continue;
+      // What stands in a thread may be another object by now than the one that arrived.
+      events.push(await this.#shown(this.client.getRoom(room)?.findEventById(event.getId()) ?? event));
     }
     return { changes, events, verifications: [...this.verifications.values()].map(({ shown }) => shown()) };
   }
@@ -197,10 +199,18 @@ class Phone {
 
   // Ask a person in a room, or with `device` (or without a room) over to-device messages.
   async verify({ user, room, device }) {
-    const request = room
-      ? await this.crypto.requestVerificationDM(user, room)
-      : await this.crypto.requestDeviceVerification(user, device);
-    return this.#follow(request);
+    const ask = () =>
+      room ? this.crypto.requestVerificationDM(user, room) : this.crypto.requestDeviceVerification(user, device);
+    await this.crypto.userHasCrossSigningKeys(user, true);
+    for (let tries = 50; ; tries -= 1) {
+      try {
+        return this.#follow(await ask());
+      } catch (error) {
+        // It may not have heard of that user or device yet.
+        if (!tries || !/unknown userId|known device/.test(`${error}`)) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+    }
   }
 
   #follow(request) {

@@ -131,6 +131,7 @@ class MatrixPhone:
     def __init__(self, phones: Phones, number: str) -> None:
         self._phones = phones
         self._number = number
+        self.user = User("", "")
         self.user_id = ""
         self.device_id = ""
         self.token = ""
@@ -141,6 +142,7 @@ class MatrixPhone:
         A further device of the same person is ``signed=False``: nobody has vouched for it. ``strict=False`` shows what
         comes from unsigned devices too.
         """
+        self.user = user
         made = self._do("login", url=url or synapse.url, user=user.user_id, password=user.password, strict=strict)
         self.user_id, self.device_id, self.token = made["user_id"], made["device_id"], made["token"]
         return self.bootstrap() if signed else ""
