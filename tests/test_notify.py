@@ -15,7 +15,7 @@ from waiting import until
 from unlatch.broker import ringing
 from unlatch.broker.notice import Notice
 from unlatch.broker.ringing import Ringer
-from unlatch.notify import NotDelivered, Notifier
+from unlatch.notify import NotDelivered, Notifier, NotYet
 from unlatch.notify.command import CommandNotifier
 from unlatch.notify.terminal import Login, TerminalNotifier
 
@@ -314,6 +314,26 @@ def test_a_notifiers_own_mistake_is_its_own() -> None:
             await asyncio.sleep(0)
         assert desk.reports[0] == ("bad", False, "failed: ValueError")
         await desk.ringer.close(0.1)
+
+    run(story())
+
+
+def test_what_is_put_off_is_no_failure() -> None:
+    """A notifier may choose to say it later: it is asked again, and nobody is told of a failure."""
+
+    class Slow(Recorder):
+        async def ring(self, notice: Notice) -> None:
+            await super().ring(notice)
+            if len(self.calls) < 3:
+                raise NotYet("in a minute")
+
+    async def story() -> None:
+        notifier = Slow("phone")
+        desk = Desk(notifier)
+        ring(desk, "phone")
+        await desk.quiet()
+        assert notifier.calls == ["ring"] * 3
+        assert desk.reports == [("phone", True, "")]
 
     run(story())
 

@@ -24,7 +24,7 @@ from waiting import until
 from unlatch.broker import ringing
 from unlatch.broker.ringing import Ringer
 from unlatch.credentials import Source
-from unlatch.notify import NotDelivered
+from unlatch.notify import NotDelivered, NotYet
 from unlatch.notify.apprise import BREATHER_SECONDS, AppriseNotifier, source_of
 from unlatch.settings import APPRISE_LOGS, APPRISE_MATRIX, NotifierSettings
 
@@ -217,7 +217,7 @@ def drive(sender: AppriseNotifier, story: Any, seconds: float = 10.0) -> list[tu
 
 def test_a_server_that_hangs_is_cut(ntfy: Ntfy, monkeypatch: pytest.MonkeyPatch) -> None:
     """At our time limit, and the sending process is gone."""
-    monkeypatch.setattr(ringing, "BACKOFF", (60.0,))
+    monkeypatch.setattr(ringing, "BACKOFF", (0.01,))  # a busy machine may need a second try to get there at all
     ntfy.hangs = True
 
     async def story(ringer: Ringer, reports: list[tuple[bool, str]]) -> None:
@@ -225,10 +225,12 @@ def test_a_server_that_hangs_is_cut(ntfy: Ntfy, monkeypatch: pytest.MonkeyPatch)
         while not ntfy.received:
             await asyncio.sleep(0.01)
         assert senders()
-        while not reports:
+        before = len(reports)
+        while len(reports) == before:
             await asyncio.sleep(0.01)
 
-    assert drive(notifier(FREE.format(port=ntfy.server_port)), story, 3.0) == [(False, "took longer than 3 s")]
+    reports = drive(notifier(FREE.format(port=ntfy.server_port)), story, 3.0)
+    assert set(reports) == {(False, "took longer than 3 s")}
     assert not senders()
 
 
@@ -264,7 +266,7 @@ def test_a_quiet_ring_sends_only_what_is_new(ntfy: Ntfy) -> None:
     run(sender.ring(NOTICE._replace(quiet=True, page_trouble="name: it cannot be resolved")))
     assert len(ntfy.received) == 1
     new = NOTICE._replace(quiet=True, link=OTHER_LINK)
-    with pytest.raises(NotDelivered, match="waits a minute"):
+    with pytest.raises(NotYet, match="waits a minute"):
         run(sender.ring(new))
     clock[0] += BREATHER_SECONDS
     run(sender.ring(new))
@@ -343,6 +345,24 @@ def test_the_end_is_told_without_a_link(ntfy: Ntfy) -> None:
     run(notifier(FREE.format(port=ntfy.server_port)).end(ENDED, "expired"))
     assert "amber canoe" in ntfy.told()
     assert "http" not in json.loads(ntfy.received[0][1])["message"]
+
+
+def test_without_apprise_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status says what to install; nobody is promised a ring by it."""
+    from unlatch.broker import setup
+    from unlatch.settings import Settings
+
+    monkeypatch.setattr(setup, "find_spec", lambda name: None)
+    ringer = Ringer(lambda *_: None)
+    push = NotifierSettings("push", "apprise", {"apprise": FREE.format(port=1), "seconds": 10}, False)
+    other = NotifierSettings("other", "command", {"command": ("/bin/true",), "seconds": 10}, False)
+    settings = Settings(notifiers=(push, other))
+    made = setup.add_notifiers(ringer, settings, {}, None, lambda *_: 0, loopback=False)
+    assert [notifier.name for notifier in made] == ["other"]
+    assert {row["name"]: row["why"] for row in ringer.status()} == {
+        "other": "",
+        "push": 'Apprise is not installed; run "pip install unlatch[apprise]"',
+    }
 
 
 def test_the_broker_never_imports_apprise() -> None:

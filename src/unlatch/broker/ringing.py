@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unlatch.broker.folding import Folding, Message
 from unlatch.broker.notice import Notice
-from unlatch.notify import Lasting, NotDelivered, Notifier
+from unlatch.notify import Lasting, NotDelivered, Notifier, NotYet
 
 if TYPE_CHECKING:
     from unlatch.broker.probe import PageWatch
@@ -234,7 +234,10 @@ class _Conversation:
             waiting = message.open()
             for entry in waiting:
                 entry.tried = True
-            why = await _send(health, wanted, self._say_now(message, wanted), message.outcome())
+            try:
+                why = await _send(health, wanted, self._say_now(message, wanted), message.outcome())
+            except NotYet:
+                return False
         health.why = why
         if why:
             health.failed += 1
@@ -275,6 +278,9 @@ def _with_unsaid(unsaid: Wanted | None, wanted: Wanted) -> Wanted:
 async def _send(health: Health, wanted: Wanted, notice: Notice, outcome: str) -> str:
     """Send once; returns why it failed, or nothing. The reason never quotes a notifier's own words: they may hold the
     link.
+
+    Raises:
+        NotYet
     """
     try:
         async with asyncio.timeout(health.seconds):
@@ -285,6 +291,8 @@ async def _send(health: Health, wanted: Wanted, notice: Notice, outcome: str) ->
                     await health.notifier.remind(notice)
                 case _:
                     await health.notifier.end(notice, outcome)
+    except NotYet:
+        raise
     except NotDelivered as error:
         return error.why
     except TimeoutError:

@@ -26,6 +26,10 @@ class NotDelivered(UnlatchError):
         self.why = why
 
 
+class NotYet(NotDelivered):
+    """Nothing failed: the notifier chooses to say it later, and wants to be asked again, as the broker does anyway."""
+
+
 # What a notifier that hears replies calls for a "deny": its own name, the message's ``notice.id``, who said it (proven
 # by the notifier), and what else was said, because a message about several prompts needs the match words. Returns how
 # many prompts that ended: 0 means too late, or that it is not clear which is meant.

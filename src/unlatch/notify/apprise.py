@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from unlatch.broker.notice import Notice
 from unlatch.credentials import Source
-from unlatch.notify import NotDelivered, child, words
+from unlatch.notify import NotDelivered, NotYet, child, words
 from unlatch.settings import NotifierSettings
 
 BREATHER_SECONDS = 60.0  # between two messages about one prompt that keeps on asking quietly
@@ -57,7 +57,7 @@ class AppriseNotifier:
             return
         if notice.quiet and at is not None and not sent & links and now - at < BREATHER_SECONDS:
             # A service that fails and asks again at once has a new link each time. Only the one that stays is sent.
-            raise NotDelivered("waits a minute, because a message about the same question was sent just now")
+            raise NotYet("waits a minute, because a message about the same question was sent just now")
         await self._send(words.ring(notice, self._wall_clock()))
         self._sent.pop(notice.id, None)
         self._sent[notice.id] = (now, links)
