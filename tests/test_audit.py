@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from unlatch.broker.audit import Audit
+from unlatch.broker.audit import REFUSALS_PER_MINUTE, Audit
 
 RECORD = {"event": "view", "uid": 1000, "user": "zoë\n\x1b[2J", "remote": "192.0.2.7"}
 
@@ -113,3 +113,21 @@ def test_a_journal_that_does_not_read_stops_nobody(tmp_path: Path) -> None:
         for _ in range(2000):
             trail.write(RECORD)
     assert (tmp_path / "audit.jsonl").read_bytes().count(b"\n") == 2000
+
+
+def test_nobody_fills_the_disk_by_being_refused(tmp_path: Path) -> None:
+    """Of one uid only so many refusals a minute are written; the rest is counted. Others, and other events, all are."""
+    times = iter(["2026-11-22T03:00:00Z"] * 1002 + ["2026-11-22T03:01:00Z"] * 2)
+    file = tmp_path / "audit.jsonl"
+    trail = Audit(str(file), lambda: next(times), "/nonexistent")
+    for _ in range(1000):
+        trail.write({"event": "refused", "uid": 1000})
+    trail.write({"event": "refused", "uid": 1001})
+    trail.write({"event": "view", "uid": 1000})
+    trail.write({"event": "refused", "uid": 1000})
+    records = [json.loads(line) for line in file.read_bytes().splitlines()]
+    assert [record["event"] for record in records[:REFUSALS_PER_MINUTE]] == ["refused"] * REFUSALS_PER_MINUTE
+    assert [(record["event"], record["uid"]) for record in records[REFUSALS_PER_MINUTE:]] == [
+        ("refused", 1001), ("view", 1000), ("left-out", 1000), ("refused", 1000),
+    ]  # fmt: skip
+    assert records[-2]["refusals"] == 1000 - REFUSALS_PER_MINUTE

@@ -196,6 +196,9 @@ def test_a_peer_that_does_not_read_is_dropped() -> None:
         def said(self, connection: Connection, line: bytes, *, first: bool) -> None:
             connection.send({"text": "x" * 50_000})
 
+        def refuse(self, connection: Connection, why: str, text: str) -> None:
+            raise AssertionError(text)
+
         def left(self, connection: Connection) -> None:
             self.lost += 1
 

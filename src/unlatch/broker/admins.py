@@ -49,6 +49,9 @@ class Admins:
                 visitor = Visitor(LOCAL, connection.uid)
                 self._waiting[connection] = self._broker.page(ticket, verb, bytes(body), visitor, reply)
 
+    def refuse(self, connection: Connection, why: str, text: str) -> None:
+        connection.refuse(why, text)
+
     def left(self, connection: Connection) -> None:
         self.crowd.leave(connection)
         gone = self._waiting.pop(connection, None)

@@ -24,11 +24,11 @@ class Askers:
         room = self.crowd.enter(connection)
         self._broker.prepare()
         if connection.uid == self._broker.overflow_uid:
-            self._refuse(connection, "uid", "the kernel does not say who asks (a user namespace without a mapping)")
+            self.refuse(connection, "uid", "the kernel does not say who asks (a user namespace without a mapping)")
         elif not room:
-            self._refuse(connection, "quota", "this user has too many connections")
+            self.refuse(connection, "quota", "this user has too many connections")
         elif self._broker.refusal:
-            self._refuse(connection, "config", self._broker.refusal)
+            self.refuse(connection, "config", self._broker.refusal)
 
     def said(self, connection: Connection, line: bytes, *, first: bool) -> None:
         from unlatch.broker import messages
@@ -48,12 +48,12 @@ class Askers:
                 actions = pending.withdraw(now, connection, ticket, why)
         self._broker.perform(actions)
 
-    def left(self, connection: Connection) -> None:
-        self.crowd.leave(connection)
-        self._broker.asker_gone(connection)
-
-    def _refuse(self, connection: Connection, why: str, text: str) -> None:
+    def refuse(self, connection: Connection, why: str, text: str) -> None:
         self._broker.audit.write(
             {"event": "refused", "uid": connection.uid, "user": user_name(connection.uid), "why": why, "text": text}
         )
         connection.refuse(why, text)
+
+    def left(self, connection: Connection) -> None:
+        self.crowd.leave(connection)
+        self._broker.asker_gone(connection)

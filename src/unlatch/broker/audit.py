@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 JOURNAL = "/run/systemd/journal/socket"
+REFUSALS_PER_MINUTE = 30  # of one uid; what goes beyond is counted, so that nobody can fill the disk by being refused
 # O_NONBLOCK: opening a fifo that somebody put there must fail and not wait for its reader.
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -26,10 +27,35 @@ class Audit:
         self.trouble = ""
         self._wall_clock = wall_clock
         self._journal = journal
+        self._minute = ""
+        self._refusals: dict[Any, int] = {}  # of this minute, by uid
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Write one record to the file and, where there is one, to the journal."""
-        line = json.dumps({"time": self._wall_clock(), **record}, separators=(",", ":"))
+        time = self._wall_clock()
+        for more in self._left_out(time):
+            self._write({"time": time, **more})
+        if record.get("event") == "refused":
+            uid = record.get("uid")
+            self._refusals[uid] = self._refusals.get(uid, 0) + 1
+            if self._refusals[uid] > REFUSALS_PER_MINUTE:
+                return
+        self._write({"time": time, **record})
+
+    def _left_out(self, time: str) -> list[dict[str, Any]]:
+        """When a new minute begins: how many refusals the last one had too many."""
+        minute = time[: len("2026-11-22T03:00")]
+        if minute == self._minute:
+            return []
+        refusals, self._minute, self._refusals = self._refusals, minute, {}
+        return [
+            {"event": "left-out", "uid": uid, "refusals": count - REFUSALS_PER_MINUTE}
+            for uid, count in refusals.items()
+            if count > REFUSALS_PER_MINUTE
+        ]
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        line = json.dumps(record, separators=(",", ":"))
         # What does not reach the journal is in the file; a machine without systemd has none.
         with contextlib.suppress(OSError):
             _send_to_journal(self._journal, line)

@@ -37,6 +37,9 @@ class Side(Protocol):
             Malformed: it breaks the protocol.
         """
 
+    def refuse(self, connection: "Connection", why: str, text: str) -> None:
+        """Tell why nothing comes of it, and hang up."""
+
     def left(self, connection: "Connection") -> None:
         """The connection is closed. Called once for each that came."""
 
@@ -70,9 +73,9 @@ class Connection(asyncio.Protocol):
                 self._side.said(self, line, first=first)
         except Malformed as error:
             if error.what == "v":
-                self.refuse("version", "this broker speaks another version of the protocol")
+                self._side.refuse(self, "version", "this broker speaks another version of the protocol")
             else:
-                self.refuse("line", str(error))
+                self._side.refuse(self, "line", str(error))
 
     def pause_writing(self) -> None:
         self._closing = True
