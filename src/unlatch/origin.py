@@ -49,7 +49,7 @@ def owner(option: str, nodename: str) -> Owner | None:
     except OSError:
         return None
     found, ours = _stat(int(pid)), _stat(os.getpid())
-    if found is None or ours is None or found.started > ours.started or ended(pidfd):
+    if found is None or ours is None or found.started > ours.started:
         os.close(pidfd)
         return None
     return Owner(int(pid), pidfd)
