@@ -144,6 +144,12 @@ def test_nothing_unprintable_reaches_the_page(parent):
     assert info.chain[0].pid == os.getppid()
 
 
+def test_what_is_shown_is_bounded():
+    """A terminal's name and user data of any length fit on the page."""
+    info = origin.asker_info(None, tty="/" * 9999, user_data="x" * 9999)
+    assert len(info.tty) == len(info.user_data) == origin.MAX_SHOWN
+
+
 @pytest.mark.parametrize(
     ("cgroup", "named"),
     [

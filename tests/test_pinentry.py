@@ -1,11 +1,14 @@
 """The dialogue with gpg-agent without I/O, and what becomes of its questions. tests/transcripts has the replies."""
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unlatch import origin, seal
 from unlatch.frontends import pinentry_prompt
-from unlatch.prompt import AskerInfo, Key, details_from_json, details_to_json
+from unlatch.prompt import MAX_CHAIN, AskerInfo, Key, Process, details_from_json, details_to_json
 from unlatch.wire.pinentry import COMMANDS, Dialogue
 
 GRIP = "398467EE667B5BC7525EBA1031AF4884CFC39351"
@@ -268,6 +271,19 @@ def test_tries(error, count, attempt):
     """As the agent says it, else as counted; without an error there is nothing to count."""
     lines = f"SETERROR {error}\nGETPIN\n" if error else "GETPIN\n"
     assert prompt(lines, OCCASION._replace(attempt=count)).attempt == attempt
+
+
+@pytest.mark.parametrize("text", ['%22a%22%0A"' + "\x7f" * 900 + '"', "\u2028" * 320, "x" * 900])
+def test_the_longest_prompt_can_be_sealed(text):
+    """Every field at its limit, in characters that grow most: the broker takes it."""
+    sets = "".join(
+        f"SET{name} {text}\n" for name in ("DESC", "ERROR", "OK", "CANCEL", "NOTOK", "PROMPT", "REPEATERROR")
+    )
+    text = "\ufffd" * origin.MAX_SHOWN
+    asker = AskerInfo(text, (Process(2**22, text[: origin.MAX_NAME], text),) * MAX_CHAIN, text, text, text, text)
+    made = prompt(f"{sets}SETREPEAT {text[:300]}\nGETPIN\n", OCCASION._replace(asker=asker))
+    link = seal.new_link(os.urandom).link
+    assert len(seal.seal_details(link, seal.pad(details_to_json(made)), os.urandom)) <= seal.MAX_SEALED
 
 
 @pytest.mark.parametrize("text", ["", "x" * 990, "%FF%FE", "a%00b", "%1B[31m", "%ED%A0%80"])

@@ -15,7 +15,9 @@ from typing import NamedTuple
 from unlatch.prompt import MAX_CHAIN, AskerInfo, Process
 
 MAX_READ = 4096  # bytes of one /proc file; stat and cgroup have some hundred
-MAX_ARGS = 1000  # bytes of an argument list that are shown
+# So that details with sixteen processes stay below seal.MAX_SEALED whatever their names are.
+MAX_SHOWN = 200  # bytes of an argument list, characters of anything else
+MAX_NAME = 32  # characters; the kernel's own names have 15
 
 _INTERPRETERS = ("sh", "dash", "bash", "ksh", "zsh", "perl", "ruby", "node")
 _MANAGERS = ("systemd", "init", "runit", "s6-svscan", "supervisord")
@@ -107,8 +109,10 @@ def _chain(who: Owner) -> list[Process]:
         stat = _stat(pid)
         if stat is None or (chain and stat.name in _MANAGERS):
             break
-        arguments = _read(pid, "cmdline", MAX_ARGS).split("\0")
-        process = Process(pid, _printable(_name(stat.name, arguments)), _printable(" ".join(arguments).strip()))
+        arguments = _read(pid, "cmdline", MAX_SHOWN).split("\0")
+        process = Process(
+            pid, _printable(_name(stat.name, arguments))[:MAX_NAME], _printable(" ".join(arguments).strip())
+        )
         # Still the child's parent after it was read: so it lived all the while, and the pid was its own.
         if child and _parent(child) != pid:
             break
@@ -153,5 +157,5 @@ def _read(pid: int, name: str, most: int = MAX_READ) -> str:
 
 def _printable(text: str) -> str:
     """Text that can be shown and sent: no control characters, no lone surrogates (a tty's name is a file name)."""
-    shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    shown = text[:MAX_SHOWN].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(character if character.isprintable() else "\ufffd" for character in shown)
