@@ -62,8 +62,8 @@ def test_a_second_prompt_shares_the_port(house: House, port: int) -> None:
     with Session(house, terminal=False) as first, Session(house, terminal=False) as second:
         first.ask("The first", "GETPIN")
         second.ask("The second", "GETPIN")
-        messages = [house.phone.ring(1), house.phone.ring(2)]
-        for message in messages:
+        house.phone.ring(2)  # both have rung, in whatever order
+        for message in house.phone.messages("ring"):
             page = Page(message["link"], ("127.0.0.1", port))
             assert page.view().status == 200
             assert page.prompt is not None
