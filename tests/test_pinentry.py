@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlatch import origin, seal
@@ -49,6 +49,7 @@ def prompt(lines, occasion=OCCASION):
 # The dialogue
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.one_of(st.binary(max_size=60), st.sampled_from(COMMANDS)), max_size=20), st.integers(1, 50))
 def test_anything_may_be_said(pieces, size):
     """Whatever comes, in whatever pieces: replies, a request, or an orderly end; never an exception."""
