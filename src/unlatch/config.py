@@ -7,7 +7,6 @@ import os
 import pwd
 import re
 import stat
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -143,6 +142,8 @@ _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\
 
 
 def _parse(file: str, text: str) -> dict[str, Any]:
+    import tomllib  # 1.5 MiB that an asker without a configuration need not hold
+
     try:
         return tomllib.loads(text)
     except RecursionError:

@@ -4,7 +4,6 @@ The page hears what became of its answer as gpg-agent lets us know it: another G
 means "wrong", BYE or the end of the stream means "accepted". A yes is final as soon as it is given.
 """
 
-import hmac
 import os
 import pwd
 import time
@@ -17,7 +16,7 @@ from unlatch.frontends.pinentry import complain
 from unlatch.frontends.stopping import Stop, Stopping
 from unlatch.prompt import Answer, AskerInfo, Prompt, Verdict
 from unlatch.rules import Facts, Rule, decide
-from unlatch.secret import forbid_core_dumps
+from unlatch.secret import Secret, forbid_core_dumps
 from unlatch.wire.pinentry import Dialogue, Request
 from unlatch.words import match_words
 
@@ -138,7 +137,7 @@ class Asking:
         shown = kind == "confirm" and terminal.show_digits(request.option("ttyname"), digits, self._uid)
         occasion = pinentry_prompt.Occasion(who, match_words(os.urandom), int(time.time()), self._tries, shown)
         answer = self._put(request, pinentry_prompt.prompt_of(request, occasion))
-        if answer.answer == "yes" and shown and not hmac.compare_digest(answer.digits.encode(), digits.encode()):
+        if answer.answer == "yes" and shown and Secret(answer.digits.encode()) != Secret(digits.encode()):
             self._judge(Verdict("denied", "The digits were wrong."))
             raise Denied
         return answer
