@@ -52,6 +52,8 @@ def test_a_preview_spends_nothing_and_answers_nothing(house: House, service: Ses
     assert {page.get()[0] for _ in range(5)} == {200}
     assert page.unlock(b"").status == 404  # nor does an answer from whoever has not proven a view
     assert page.view().status == 200
+    assert page.unlock(b"").status == 200  # a robot that presses the button
+    until(lambda: page.wait().body["state"] == "spoiled", "the refusal of an empty answer")
     assert page.unlock(CANARY.encode()).status == 200
     assert service.reply() == f"D {CANARY}".encode()
     assert service.reply() == b"OK"
