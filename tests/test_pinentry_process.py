@@ -157,6 +157,43 @@ def test_a_confirmation_in_the_same_process_goes_on_on_the_page(house: House) ->
     assert agent.end() == (0, "")
 
 
+def test_a_card_takes_one_wrong_pin_for_each_ring(house: House) -> None:
+    """The open page does not go on to the next try: it hears what was wrong, and the person is rung with a new link."""
+    agent = Agent(house)
+    agent.ask("SETKEYINFO s/" + GRIP, "SETPROMPT PIN", "SETDESC Please unlock the card", "GETPIN")
+    for number, error in ((2, "Bad PIN (try 2 of 3)"), (3, "Bad PIN (try 3 of 3)")):
+        page = house.open(house.phone.ring(number - 1)["link"])
+        page.unlock(b"000000")
+        assert agent.reply() == [b"D 000000", b"OK"]
+        agent.say(f"SETERROR {error}", "GETPIN")
+        verdict = page.verdict()
+        assert (verdict.outcome, verdict.next_link) == ("failed", None)
+        assert error in verdict.text
+        assert agent.reply() == [b"OK"]
+        assert not house.phone.ring(number)["quiet"]
+    page = house.open(house.phone.ring(3)["link"])
+    page.unlock(b"000000")
+    assert agent.reply() == [b"D 000000", b"OK"]
+    agent.say("BYE")
+    assert page.verdict().outcome == "unknown"
+    assert agent.end() == (0, "")
+
+
+@pytest.mark.parametrize("lines", [["SETKEYINFO s/" + GRIP], ["SETPROMPT PIN"]])
+def test_nobody_says_whether_a_card_took_its_pin(house: House, lines: list[str]) -> None:
+    """gpg-agent leaves before the card has seen the PIN, so its BYE is no yes; page, message and log say that."""
+    agent = Agent(house)
+    agent.ask(*lines, "SETDESC x", "GETPIN")
+    page = house.open(house.phone.ring()["link"])
+    page.unlock(b"123456")
+    assert agent.reply() == [b"D 123456", b"OK"]
+    agent.say("BYE")
+    verdict = page.verdict()
+    assert (verdict.outcome, "does not say" in verdict.text) == ("unknown", True)
+    assert house.phone.end()["outcome"] == "unknown"
+    assert agent.end() == (0, "")
+
+
 def test_a_terminal_that_is_not_ours_shows_no_digits(house: House) -> None:
     """A file is no terminal; without one there are no digits, and nothing is written to it."""
     file = house.root / "not-a-terminal"
