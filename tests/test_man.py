@@ -62,6 +62,6 @@ def test_the_example_of_the_manual_is_clean(tmp_path: Path) -> None:
 def test_every_exit_code_stands_in_the_manual() -> None:
     """Scripts are written against it."""
     page = text_of("unlatch.1")
-    codes = (voice.OK, voice.FAILED, voice.USAGE, voice.WRONG, voice.OVER, voice.FURTHER)
+    codes = (voice.OK, voice.FAILED, voice.USAGE, voice.WRONG, voice.OVER, voice.FURTHER, voice.UNKNOWN)
     for code in (*codes, voice.INTERRUPTED, voice.BROKEN_PIPE):
         assert re.search(rf"^\.It {code}$", page, re.MULTILINE), code
