@@ -275,7 +275,14 @@ def test_a_verdict_needs_an_opened_answer(counter: Counter) -> None:
 
 @pytest.mark.parametrize(
     ("outcome", "word"),
-    [("accepted", "used"), ("failed", "used"), ("denied", "denied"), ("wrong", "replaced"), ("next", "replaced")],
+    [
+        ("accepted", "used"),
+        ("failed", "used"),
+        ("unknown", "used"),
+        ("denied", "denied"),
+        ("wrong", "replaced"),
+        ("next", "replaced"),
+    ],
 )
 def test_only_the_answering_page_hears_the_verdict(counter: Counter, outcome: str, word: str) -> None:
     """The other pages learn in one word why the link is dead."""

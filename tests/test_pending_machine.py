@@ -149,7 +149,7 @@ class PendingMachine(RuleBasedStateMachine):
             question.asker.spoiled(question.answered)
 
     @when(TAKEN)
-    @rule(pick=picks, outcome=st.sampled_from(["accepted", "wrong", "next", "denied", "failed"]))
+    @rule(pick=picks, outcome=st.sampled_from(["accepted", "wrong", "next", "denied", "failed", "unknown"]))
     def verdict(self, pick: int, outcome: str) -> None:
         self.counter.wait(0)
         if question := self.pick(pick, TAKEN):

@@ -191,8 +191,10 @@ def test_another_user_or_key_rings(counter: Counter, uid: int, user: str, key: s
     assert not ring.notice.quiet
 
 
-@pytest.mark.parametrize(("outcome", "quiet"), [("accepted", False), ("denied", True), ("failed", True)])
-def test_an_accepted_answer_closes_the_matter(counter: Counter, outcome: str, quiet: bool) -> None:
+@pytest.mark.parametrize(
+    ("outcome", "quiet"), [("accepted", False), ("failed", False), ("unknown", False), ("denied", True)]
+)
+def test_an_answer_closes_the_matter(counter: Counter, outcome: str, quiet: bool) -> None:
     """What is asked after it is a new question, and rings; after a denial it does not nag."""
     ada = counter.asker()
     ada.register(coalesce="key")
@@ -252,3 +254,17 @@ def test_no_reminder_while_an_answer_is_tried(counter: Counter) -> None:
     page.view()
     page.answer()
     assert of(Remind, counter.wait(61)) == []
+
+
+def test_a_fresh_links_delivery_is_told_too(counter: Counter) -> None:
+    """The second link may not arrive where the first one did; at the end, the first message is edited all the same."""
+    ada = counter.asker()
+    prompt = of(Ring, ada.register())[0].prompt_id
+    counter.deliver(prompt, "matrix")
+    ada.register(beside=ada.ticket)
+    assert counter.rows()[0]["delivery"] == {"matrix": "ringing", "mail": "ringing"}
+    counter.do(counter.pending.reported(counter.now, prompt, "matrix", False, "timed out"))
+    assert counter.rows()[0]["delivery"]["matrix"] == "failed: timed out"
+    actions = counter.pending.reported(counter.now, prompt, "mail", True, "")
+    assert of(Tell, actions)[0].event["ticket"] == ada.ticket
+    assert [end.notifiers for end in of(End, ada.gone())] == [("matrix", "mail")]

@@ -157,9 +157,11 @@ class Pending:
         actions = self.tick(now)
         prompt = self._table.named.get(prompt_id)
         what = DELIVERED if delivered else f"failed: {why}"
-        if prompt is None or prompt.delivery.get(notifier) in (None, DELIVERED, what):
+        if prompt is None or prompt.delivery.get(notifier) in (None, what):
             return actions
         prompt.delivery[notifier] = what
+        if delivered and notifier not in prompt.reached:
+            prompt.reached += (notifier,)
         actions.append(happened("delivery", prompt, notifier=notifier, delivered=delivered, why=why))
         if delivered and prompt.state is not State.JUDGED:
             ticket = prompt.links[-1].ticket
@@ -242,7 +244,7 @@ class Pending:
         prompt.settled = True
         self._table.stop_leading(prompt)
         actions = self._bell.end(now, prompt, prompt.outcome)
-        if prompt.outcome == "accepted":
+        if prompt.outcome not in ("expired", "withdrawn", "denied"):
             self._bell.forget(prompt)
         followers, prompt.followers = prompt.followers, ()
         for follower in followers:

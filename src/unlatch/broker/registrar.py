@@ -47,17 +47,21 @@ class Registrar:
         try:
             owner = base64url.decode(message.owner, "owner", seal.TOKEN_SIZE)
             ticket = base64url.encode(seal.ticket_of(owner))
+            self._admit(peer, ticket)
             return self._register(now, peer, _read(owner, message), message)
         except Malformed:
             return refused(peer, ticket, Refused("line", "the owner token cannot be read"))
         except Refused as refusal:
             return refused(peer, ticket, refusal)
 
-    def _register(self, now: float, peer: Peer, new: _New, message: Register) -> Actions:
+    def _admit(self, peer: Peer, ticket: str) -> None:
+        """What can be said before anything is opened."""
         self._policy.admit(peer.uid, peer.user)
-        if self._table.known(new.ticket):
+        if self._table.known(ticket):
             # Also when it is dead: whoever registers an answered ticket again would have it answered twice.
             raise Refused("ticket", "this ticket was registered before")
+
+    def _register(self, now: float, peer: Peer, new: _New, message: Register) -> Actions:
         audience = self._policy.audience(peer.uid, peer.user, new.question)
         beside, after = self._own(peer.conn, message.beside), self._own(peer.conn, message.after)
         if message.beside:
@@ -82,7 +86,8 @@ class Registrar:
         if earlier:
             prompt.id = earlier
         # An asker's word about who was told holds only for those who may be told.
-        prompt.delivery = {name: DELIVERED for name in audience.notifiers if name not in untold}
+        prompt.reached = tuple(name for name in audience.notifiers if name not in untold)
+        prompt.delivery = dict.fromkeys(prompt.reached, DELIVERED)
         link = self._open(prompt, new, message)
         actions = self._registered(now, link, new, "again" if message.rung else "quiet" if earlier else "new")
         actions += self._bell.ring(now, link, untold, quiet=bool(earlier))
@@ -98,6 +103,7 @@ class Registrar:
         prompt = self._prompt(now, peer, new, audience, message)
         prompt.id, prompt.coalesce = after.id, after.coalesce
         prompt.delivery, after.delivery = after.delivery, {}
+        prompt.reached = after.reached
         prompt.followers, after.followers = after.followers, ()
         prompt.follower_count = after.follower_count
         for follower in prompt.followers:
