@@ -17,7 +17,7 @@ _A = TypeVar("_A", bound=Action)
 QUESTION = Prompt(
     kind="passphrase",
     title="Unlock the key",
-    words=("amber", "canal"),
+    words=("amber", "canoe"),
     asked=1_700_000_000,
     text="for sql-root",
     key=Key("Ada <ada@example.org>", "0123456789ABCDEF", "A" * 40),

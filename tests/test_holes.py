@@ -270,7 +270,7 @@ def ask(house: House) -> Wire:
 def registration(owned: seal.OwnedLink) -> dict[str, object]:
     """A passphrase prompt by somebody who says that he is root."""
     asker = AskerInfo("sudo -u root", (Process(1, "root", "root"),), tty="root")
-    prompt = Prompt("passphrase", "root asks", ("amber", "otter"), 0, asker, key=Key("root", "root"))
+    prompt = Prompt("passphrase", "root asks", ("amber", "onion"), 0, asker, key=Key("root", "root"))
     details = seal.seal_details(owned.link, seal.pad(details_to_json(prompt)), os.urandom)
     return {
         "op": "register", "owner": base64url.encode(owned.owner), "fragment": owned.link.fragment,

@@ -3,7 +3,7 @@
 import pytest
 from counter import POLICY, QUESTION, Counter, of, refusal, sealed_answer, told, trail, woken
 
-from unlatch import seal
+from unlatch import base64url, seal
 from unlatch.broker.actions import End, Later, Ring, Tell
 from unlatch.broker.policy import Person
 from unlatch.prompt import Key, details_to_json
@@ -31,7 +31,7 @@ def test_a_prompt_from_the_ring_to_the_verdict(counter: Counter) -> None:
         "Ada",
         "backup.service",
     )
-    assert (ring.notice.words, ring.notice.quiet, ring.notice.remaining) == (("amber", "canal"), False, 3600)
+    assert (ring.notice.words, ring.notice.quiet, ring.notice.remaining) == (("amber", "canoe"), False, 3600)
 
     page = ada.page()
     viewed = page.view()
@@ -74,6 +74,8 @@ def test_the_stamp_is_the_kernels_word(counter: Counter) -> None:
         (Key(name="Ada"), "ada@web03 Ada"),
         (Key(serial="0005 1234"), "ada@web03 0005 1234"),
         (Key(id="F" * 40), "ada@web03 " + "F" * 16),
+        (Key(name="x" * 65), "ada@web03 " + "x" * 64),
+        (Key(name="Ada\u202e\n\x1b[2J root@db01"), "ada@web03 Ada[2J root@db01"),
         (Key(grip="B" * 40), "ada@web03 " + "B" * 16),
     ],
 )
@@ -223,9 +225,12 @@ def test_a_spoiled_answer_after_the_time_ends_the_prompt(counter: Counter) -> No
     assert told(ada.spoiled()) == ["ended expired"]
 
 
-@pytest.mark.parametrize(("taken", "word"), [(False, "expired"), (True, "used")])
-def test_an_asker_that_hangs_with_an_answer_is_given_up(counter: Counter, taken: bool, word: str) -> None:
-    """An answer without a word from its asker does not keep the page waiting for ever."""
+@pytest.mark.parametrize("taken", [False, True])
+@pytest.mark.parametrize("how", ["hangs", "gone", "withdraw"])
+def test_an_asker_that_ends_with_an_answer_in_its_hands_may_have_used_it(
+    counter: Counter, taken: bool, how: str
+) -> None:
+    """The page must not say that nothing was released: it hears "used", whether the asker hangs, dies or gives up."""
     ada = counter.asker()
     ada.register(seconds=60)
     page = ada.page()
@@ -233,8 +238,11 @@ def test_an_asker_that_hangs_with_an_answer_is_given_up(counter: Counter, taken:
     page.answer()
     if taken:
         ada.taken()
-    assert told(counter.wait(120)) == ["ended expired"]
-    assert page.wait() == (410, {"state": word})
+    if how == "hangs":
+        assert told(counter.wait(120)) == ["ended expired"]
+    else:
+        getattr(ada, how)()
+    assert page.wait() == (410, {"state": "used"})
 
 
 @pytest.mark.parametrize("step", ["taken", "spoiled", "verdict"])
@@ -434,6 +442,14 @@ def test_a_link_goes_on_working_after_the_brokers_death(counter: Counter) -> Non
     assert again.page(ada.ticket).view().status == 409
     assert pages[1].answer().status == 200
     assert [(end.prompt_id, end.notifiers) for end in of(End, again.gone())] == [(prompt, ("matrix", "mail"))]
+
+
+def test_no_more_views_come_back_than_there_are(counter: Counter) -> None:
+    """Whatever an asker says was viewed: each page may hold a request."""
+    ada = counter.asker()
+    pages = [base64url.encode(bytes([n]) * 16) for n in range(64)]
+    ada.register(rung=True, views=pages)
+    assert counter.rows()[0]["views"] == counter.policy.views
 
 
 def test_who_was_not_told_before_the_death_is_rung_after_it(counter: Counter) -> None:

@@ -415,7 +415,7 @@ class PendingMachine(RuleBasedStateMachine):
         assert not self.counter.waiting
         assert (pending.open_prompts, pending.wants_listening, pending.next_deadline()) == (0, False, None)
         books = pending._table
-        assert not any((books.links, books.followers, books.leaders, books.named, books.owed, books._open))
+        assert not any((books.links, books.followers, books.leaders, books.named, books.owed, books._held))
         assert not any(pending.knows(ticket) for ticket in self.counter.questions)
 
 

@@ -124,6 +124,55 @@ def test_rings_have_a_quota(counter: Counter) -> None:
     assert refusal(counter.asker().register()) == "quota"
 
 
+def test_what_rings_nobody_has_a_quota_too(counter: Counter) -> None:
+    """Ten times as many: an asker's word that its people were told already rings nobody, but its end edits messages."""
+    counter = Counter(POLICY._replace(quota_rings=2))
+    for _ in range(30):
+        ada = counter.asker()
+        actions = ada.register(rung=True, told=("matrix", "mail"))
+        assert (refusal(actions), of(Ring, actions)) == ("", [])
+        assert len(of(End, ada.gone())) == 1
+    assert refusal(counter.asker().register(rung=True, told=("matrix", "mail"))) == "quota"
+
+
+def test_only_a_prompt_that_was_rung_has_told_anybody(counter: Counter) -> None:
+    """A fresh registration that names who was told rings them all the same, and ends nothing that was not rung."""
+    ada = counter.asker()
+    assert [ring.notifiers for ring in of(Ring, ada.register(told=("matrix", "mail")))] == [("matrix", "mail")]
+    assert [end.notifiers for end in of(End, ada.gone())] == [()]
+
+
+def test_followers_have_a_quota(counter: Counter) -> None:
+    """They ring nobody, but each changes the page of their leader."""
+    counter = Counter(POLICY._replace(quota_rings=1))
+    counter.asker().register(coalesce="key")
+    for _ in range(10):
+        follower = counter.asker()
+        assert refusal(follower.register(coalesce="key")) == ""
+        follower.gone()
+    assert refusal(counter.asker().register(coalesce="key")) == "quota"
+
+
+def test_judged_prompts_count_until_they_are_forgotten(counter: Counter) -> None:
+    """Their verdicts are kept for 30 s; a chain of questions after answers is bounded too."""
+    counter = Counter(QUIET._replace(quota_open=2))
+    ada = counter.asker()
+    ada.register()
+    for _ in range(3):
+        page = ada.page()
+        page.view()
+        page.answer()
+        ada.taken()
+        answered = ada.ticket
+        refused = refusal(ada.register(after=answered))
+        ada.verdict("wrong", answered)
+    assert refused == "quota"
+    assert counter.pending.open_prompts == 0
+    assert refusal(ada.register()) == "quota"
+    counter.wait(31)
+    assert refusal(ada.register()) == ""
+
+
 def test_fresh_links_and_late_rings_count(counter: Counter) -> None:
     """A ring beside is refused when there is none left; a link that goes on unseen is sent without a sound."""
     counter = Counter(POLICY._replace(quota_rings=1))
@@ -163,6 +212,12 @@ def test_details_that_are_no_question_are_refused(counter: Counter) -> None:
 
 
 # What people hear
+
+
+@pytest.mark.parametrize("words", [("amber", "urgent"), ("root", "canoe"), ("amber", "")])
+def test_match_words_say_nothing(counter: Counter, words: tuple[str, str]) -> None:
+    """They stand where people look first, so only those of our list are taken."""
+    assert refusal(counter.asker().register(QUESTION._replace(words=words))) == "details"
 
 
 def test_the_same_key_within_ten_minutes_edits_the_message(counter: Counter) -> None:

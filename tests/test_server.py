@@ -68,7 +68,7 @@ def admin_of(house: House) -> Path:
 
 def registration(**changes: Any) -> tuple[seal.OwnedLink, dict[str, Any]]:
     owned = seal.new_link(os.urandom)
-    prompt = Prompt("passphrase", "Unlock sql-root", ("amber", "otter"), 0)
+    prompt = Prompt("passphrase", "Unlock sql-root", ("amber", "onion"), 0)
     details = seal.seal_details(owned.link, seal.pad(details_to_json(prompt)), os.urandom)
     return owned, {
         "op": "register", "owner": base64url.encode(owned.owner), "fragment": owned.link.fragment,

@@ -77,7 +77,7 @@ class Pending:
         if prompt is None or not prompt.move(now, "verdict"):
             return [*actions, _not_yours(conn, ticket)]
         prompt.outcome, prompt.verdict = outcome, sealed
-        self._table.stop_counting(prompt)
+        self._table.stop_counting()
         self._table.reschedule(prompt)
         page = prompt.answered_by
         if sealed and page is not None and not page.trusted:
@@ -211,14 +211,15 @@ class Pending:
 
     def _end(self, now: float, prompt: OpenPrompt, outcome: str, why: str = "") -> Actions:
         """Nobody will answer any more: ``outcome`` is "expired" or "withdrawn"."""
-        taken = prompt.state is State.TAKEN
+        # Whoever holds an answer may have used it, whatever it says: a page must not hear that nothing was released.
+        word = "used" if prompt.state in (State.ANSWERING, State.TAKEN) else outcome
         prompt.move(now, "end")
         prompt.outcome = outcome
-        self._table.stop_counting(prompt)
+        self._table.stop_counting()
         actions: Actions = [happened("outcome", prompt, outcome=outcome, why=why)]
         for link in prompt.links:
             actions.append(Tell(prompt.conn, {"event": "ended", "ticket": link.ticket, "outcome": outcome}))
-            actions += self._pages.close(now, link, "used" if taken and outcome == "expired" else outcome)
+            actions += self._pages.close(now, link, word)
         self._table.forget(prompt)
         return actions + self._settle(now, prompt)
 
