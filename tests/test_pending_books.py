@@ -1,11 +1,14 @@
 """What the pending table shows of itself, what it writes down, and what it keeps."""
 
+import json
+
 import pytest
 from counter import POLICY, QUESTION, Counter, dice, of, sealed_answer, trail
 
 from unlatch import base64url
 from unlatch.broker.actions import Audit, Ring
 from unlatch.broker.pending import Pending
+from unlatch.prompt import Key
 
 
 @pytest.fixture
@@ -61,6 +64,17 @@ def test_the_trail_holds_no_link_and_no_secret(counter: Counter) -> None:
     assert {"prompt", "view", "answer", "outcome", "refusal"} <= set(trail(counter.done))
 
 
+def test_records_are_short(counter: Counter) -> None:
+    """Whatever an asker writes, a record is one that ``unlatch log`` reads."""
+    ada = counter.asker()
+    long = "\U0001f512" * 4096
+    asker = QUESTION.asker._replace(command=long, system_unit=long)
+    ada.register(QUESTION._replace(key=Key(name=long), asker=asker))
+    ada.withdraw()
+    records = [json.dumps(action.record) for action in of(Audit, counter.done)]
+    assert max(map(len, records)) < 8192
+
+
 def test_reprs_hold_no_link(counter: Counter) -> None:
     """A notice, a record or a message in a traceback keeps the link to itself."""
     ada = counter.asker()
@@ -91,7 +105,7 @@ def test_little_is_kept_of_a_prompt() -> None:
     for asker in askers:
         pending.gone(counter.now, asker.conn)
     books = pending._table
-    assert not any((books.links, books.leaders, books.named, books.owed, books._open, books._of_conn))
+    assert not any((books.links, books.leaders, books.named, books.owed, books._held, books._of_conn))
     assert pending.next_deadline() is None
 
 

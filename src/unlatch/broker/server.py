@@ -132,6 +132,7 @@ class Broker:
             self._pages.hang_up()
         if self._ringer is not None:
             await self._ringer.close(LAST_WORDS_SECONDS)
+        self.audit.close()
 
     # Actions
 
