@@ -75,7 +75,7 @@ def test_the_stamp_is_the_kernels_word(counter: Counter) -> None:
         (Key(serial="0005 1234"), "ada@web03 0005 1234"),
         (Key(id="F" * 40), "ada@web03 " + "F" * 16),
         (Key(name="x" * 65), "ada@web03 " + "x" * 64),
-        (Key(name="Ada\u202e\n\x1b[2J root@db01"), "ada@web03 Ada[2J root@db01"),
+        (Key(name="Ada\u202e\n\x1b[2J root@db01"), "ada@web03 Ada [2J root@db01"),
         (Key(grip="B" * 40), "ada@web03 " + "B" * 16),
     ],
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 from unlatch.broker.actions import Reply, Visitor
 from unlatch.broker.connections import Connection, Crowd
-from unlatch.broker.http import Gone
+from unlatch.broker.http import Held
 from unlatch.broker.remote import LOCAL
 from unlatch.broker.server import Broker
 
@@ -21,7 +21,7 @@ class Admins:
         self.max_unread = 16_777_216  # a long list, as root sees it
         self.crowd = Crowd(PER_UID)
         self._broker = broker
-        self._waiting: dict[Connection, Gone | None] = {}
+        self._waiting: dict[Connection, Held | None] = {}
 
     def came(self, connection: Connection) -> None:
         room = self.crowd.enter(connection)
@@ -54,9 +54,9 @@ class Admins:
 
     def left(self, connection: Connection) -> None:
         self.crowd.leave(connection)
-        gone = self._waiting.pop(connection, None)
-        if gone is not None:
-            gone()
+        held = self._waiting.pop(connection, None)
+        if held is not None:
+            held.gone()
         self._broker.settle()
 
 

@@ -50,7 +50,13 @@ class Askers:
 
     def refuse(self, connection: Connection, why: str, text: str) -> None:
         self._broker.audit.write(
-            {"event": "refused", "uid": connection.uid, "user": user_name(connection.uid), "why": why, "text": text[:1000]}
+            {
+                "event": "refused",
+                "uid": connection.uid,
+                "user": user_name(connection.uid),
+                "why": why,
+                "text": text[:1000],
+            }
         )
         connection.refuse(why, text)
 

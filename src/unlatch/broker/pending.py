@@ -114,6 +114,11 @@ class Pending:
         """Whether ``GET ticket`` gives the page: the ticket is open, or dead for less than an hour."""
         return ticket in self._table.links or self._table.tombstones.find(ticket) is not None
 
+    def owner(self, ticket: str) -> int | None:
+        """The uid that asks behind an open ticket."""
+        link = self._table.links.get(ticket)
+        return None if link is None else link.prompt.uid
+
     def hello(self, now: float, ticket: str) -> tuple[Reply, Actions]:
         """The nonce to prove the link with."""
         actions = self.tick(now)

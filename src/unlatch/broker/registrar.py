@@ -17,7 +17,6 @@ from unlatch.errors import Malformed, Refused, SealBroken
 from unlatch.prompt import Prompt, details_from_json
 from unlatch.words import WORDS
 
-MAX_KEY = 64  # characters of a key in the account's name
 UNSEEN_SECONDS = 30  # a page that goes on by itself has viewed the next link by then
 
 _WORDS = frozenset(WORDS)
@@ -167,9 +166,7 @@ class Registrar:
             conn=peer.conn,
             uid=peer.uid,
             user=peer.user,
-            account=" ".join(
-                text for text in (f"{peer.user}@{self._policy.host}", _plain(key_id(new.question))) if text
-            ),
+            account=" ".join(text for text in (f"{peer.user}@{self._policy.host}", key_id(new.question)) if text),
             person=audience.person,
             notifiers=audience.notifiers,
             coalesce=message.coalesce,
@@ -247,8 +244,3 @@ def _untold(audience: Audience, message: Register) -> tuple[str, ...]:
     """Who must be rung. Only for a prompt that was rung by an earlier broker the asker can know who was told."""
     told = message.told if message.rung else ()
     return tuple(name for name in audience.notifiers if name not in told)
-
-
-def _plain(text: str) -> str:
-    """An asker's word that stands beside ours: short, and nothing in it that steers a line or turns it around."""
-    return "".join(character for character in text if character.isprintable())[:MAX_KEY]

@@ -187,7 +187,7 @@ class Broker:
 
     def page(
         self, ticket: str, verb: str, body: bytes, visitor: Visitor, reply: Callable[[Reply], None]
-    ) -> http.Gone | None:
+    ) -> http.Held | None:
         """See :class:`unlatch.broker.web.Desk`."""
         from unlatch.broker import messages
 
@@ -215,7 +215,7 @@ class Broker:
             reply(answer)
             return None
         self._waiting[ticket, said.page] = reply
-        return lambda: self._page_gone(ticket, said.page, reply)
+        return http.Held(self.pending.owner(ticket), lambda: self._page_gone(ticket, said.page, reply))
 
     def _page_gone(self, ticket: str, page: str, reply: Callable[[Reply], None]) -> None:
         if self._waiting.get((ticket, page)) is reply:
