@@ -193,8 +193,11 @@ def test_a_peer_that_does_not_read_is_dropped() -> None:
         def came(self, connection: Connection) -> None:
             self.connection = connection
 
+        def patience(self, connection: Connection) -> float:
+            return 0.0
+
         def said(self, connection: Connection, line: bytes, *, first: bool) -> None:
-            connection.send({"text": "x" * 50_000})
+            connection.send({"event": "x" * 50_000})
 
         def refuse(self, connection: Connection, why: str, text: str) -> None:
             raise AssertionError(text)

@@ -7,10 +7,12 @@ from typing import Any
 from unlatch.broker.actions import Reply, Visitor
 from unlatch.broker.connections import Connection, Crowd
 from unlatch.broker.http import Held
+from unlatch.broker.pace import Pace
 from unlatch.broker.remote import LOCAL
 from unlatch.broker.server import Broker
 
 PER_UID = 64  # connections: people at terminals, and a monitoring program or two
+BURST = 256  # lines of one user at once
 MAX_ROWS = 10_000  # more than anybody reads
 
 
@@ -20,6 +22,7 @@ class Admins:
     def __init__(self, broker: Broker) -> None:
         self.max_unread = 16_777_216  # a long list, as root sees it
         self.crowd = Crowd(PER_UID)
+        self._pace = Pace(BURST)
         self._broker = broker
         self._waiting: dict[Connection, Held | None] = {}
 
@@ -30,6 +33,9 @@ class Admins:
             connection.refuse("uid", "the kernel does not say who asks (a user namespace without a mapping)")
         elif not room:
             connection.refuse("quota", "this user has too many connections")
+
+    def patience(self, connection: Connection) -> float:
+        return self._pace.wait(self._broker.now(), connection.uid)
 
     def said(self, connection: Connection, line: bytes, *, first: bool) -> None:
         from unlatch.broker import messages
