@@ -17,11 +17,11 @@ class Listener:
 
     def __init__(self) -> None:
         self.heard: list[bytes] = []
-        self.lost = 0
+        self.there = 0
         self.impatient = False
 
     def came(self, connection: Connection) -> None:
-        pass
+        self.there += 1
 
     def patience(self, connection: Connection) -> float:
         return 0.01 if self.impatient else 0.0
@@ -35,11 +35,21 @@ class Listener:
         raise AssertionError(text)
 
     def left(self, connection: Connection) -> None:
-        self.lost += 1
+        self.there -= 1
 
 
 def run(story: Callable[[Listener], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(story(Listener()), 20))
+    async def told() -> None:
+        side = Listener()
+        await story(side)
+        await everybody_gone(side)
+
+    asyncio.run(asyncio.wait_for(told(), 20))
+
+
+async def everybody_gone(side: Listener) -> None:
+    while side.there:
+        await asyncio.sleep(0)
 
 
 async def connect(side: Listener) -> socket.socket:
@@ -74,8 +84,7 @@ def test_all_lines_are_heard_before_the_end() -> None:
     async def story(side: Listener) -> None:
         with await connect(side) as peer:
             peer.send(b"line\n" * 100)
-        while not side.lost:
-            await asyncio.sleep(0)
+        await everybody_gone(side)
         assert len(side.heard) == 100
 
     run(story)
@@ -104,8 +113,7 @@ def test_who_is_refused_again_and_again_is_hung_up_on() -> None:
     async def story(side: Listener) -> None:
         with await connect(side) as peer:
             peer.send(b"no\n" * 1000)
-            while not side.lost:
-                await asyncio.sleep(0)
+            await everybody_gone(side)
         assert len(side.heard) == MOST_REFUSALS
 
     run(story)
