@@ -47,7 +47,7 @@ def show(page: Page) -> None:
         ("asks", clean("\n".join(part for part in (asked.title, asked.text) if part), lines=True)),
         ("says", clean(asked.error)),
         ("try", f"{asked.attempt[0]} of {asked.attempt[1]}" if asked.attempt else ""),
-        ("field", clean(asked.label)),
+        ("field", "" if asked.label.lower().rstrip(": ") in ("passphrase", "pin") else clean(asked.label)),
         ("yes means", clean(asked.ok)),
         ("no means", clean(asked.notok or asked.cancel)),
         ("key", clean(" ".join(part for part in (key.name, key.id) if part)) if key else ""),
