@@ -216,6 +216,17 @@ def test_a_page_that_others_reach_needs_its_public_url(tmp_path: Path) -> None:
     assert read(tmp_path, 'listen = "127.0.0.1:9000"').settings.public_url == "http://localhost:9000/"
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "127.0.0.5", "192.0.2.7"])
+@pytest.mark.parametrize("name", ["localhost", "unlatch.localhost"])
+def test_localhost_needs_both_its_addresses(tmp_path: Path, host: str, name: str) -> None:
+    """A page at a name of localhost that listens elsewhere, or on all IPv4 addresses, leaves ::1 to somebody else."""
+    (mistake,) = told(tmp_path, f'public_url = "http://{name}:8420/"\nlisten = "{host}:8420"')
+    assert ":2: listen: " in mistake
+    assert f"http://{name}" in mistake
+    assert told(tmp_path, f'public_url = "http://{name}:8420/"\nlisten = "127.0.0.1:8420"') == []
+    assert told(tmp_path, f'public_url = "https://unlock.example.org/"\nlisten = "{host}:8420"') == []
+
+
 def test_a_bad_notifier_disables_itself_only(tmp_path: Path) -> None:
     """Its mistake is not fatal, and the people it serves keep their other notifiers."""
     loaded = read(

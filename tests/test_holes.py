@@ -33,7 +33,8 @@ def port(house: House) -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     text = house.settings.read_text()
-    house.settings.write_text(re.sub(r"(?m)^listen = .*$", f'listen = "127.0.0.1:{port}"', text))
+    text = re.sub(r"(?m)^listen = .*$", f'listen = "127.0.0.1:{port}"', text)
+    house.settings.write_text(re.sub(r"(?m)^public_url = .*$", f'public_url = "http://localhost:{port}/"', text))
     return port
 
 

@@ -61,6 +61,9 @@ class Loaded(NamedTuple):
     path: str
 
 
+_LOCALHOST = re.compile(r"http://((?:.*\.)?localhost)[:/]")
+
+
 def load(path: str | None, environ: Mapping[str, str], uid: int) -> Loaded:
     """Read ``path``, else ``$UNLATCH_CONFIG``, else the first file of the search that exists, else the defaults.
 
@@ -213,7 +216,18 @@ def _settings(data: dict[str, Any], path: str, report: _Report) -> Settings:
         report.add(("listen_group",), 'is for a Unix socket only; accepted with listen = "unix:/absolute/path"')
     if "public_url" not in data:
         values["public_url"] = _own_url(listen, report)
-    return Settings(**values)
+    settings = Settings(**values)
+    _check_localhost(settings, report)
+    return settings
+
+
+def _check_localhost(settings: Settings, report: _Report) -> None:
+    """``localhost`` is 127.0.0.1 and ::1: on another address, also 0.0.0.0, one of them is left for others to take."""
+    named = _LOCALHOST.match(settings.public_url)
+    if named and isinstance(settings.listen, Tcp) and settings.listen.host not in ("localhost", "127.0.0.1", "::1"):
+        accepted = '"localhost:PORT", "127.0.0.1:PORT" or "[::1]:PORT"'
+        text = f"is not what a browser opens for http://{named[1]}, so others could answer there; accepted: {accepted}"
+        report.add(("listen",), text)
 
 
 def _own_url(listen: Tcp | Unix, report: _Report) -> str:
