@@ -151,6 +151,8 @@ def main() -> int:
 def play(stage: Stage, service: "subprocess.Popen[str]") -> None:
     """From the ring to the released password."""
     link = stage.link(service)
+    if not sys.stdout.isatty():  # only a terminal gets it from the broker
+        say(f"the link is:  {link}")
     say(f"the passphrase to enter there is:  {PASSPHRASE}")
     if ANSWER == "auto":
         say("ANSWER=auto: the terminal answerer enters it")
