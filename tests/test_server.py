@@ -263,6 +263,7 @@ def test_an_admin_sees_only_what_is_his(served: House) -> None:
     asker, owned = put(served)
     with asker:
         assert served.ask_admin({"op": "list"})["prompts"]
+        assert served.ask_admin({"op": "status"})["broker"]["open"] > 0
         with somebody_else():
             other = Line(admin_of(served))
         with other:
@@ -271,7 +272,8 @@ def test_an_admin_sees_only_what_is_his(served: House) -> None:
             other.send({"op": "status"})
             status = other.read()
             assert status["prompts"] == []
-            assert status["broker"]["pid"]
+            assert status["broker"].keys() == {"version", "pid", "uptime", "address", "page"}
+            assert status["notifiers"] == []
             proof = {"page": base64url.encode(bytes(16)), "proof": base64url.encode(bytes(32))}
             other.send({"op": "page", "ticket": owned.link.ticket_text, "verb": "view", "body": proof})
             assert other.read() == {"event": "page", "status": 404, "body": {}}

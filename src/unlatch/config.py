@@ -61,7 +61,7 @@ class Loaded(NamedTuple):
     path: str
 
 
-_LOCALHOST = re.compile(r"http://((?:.*\.)?localhost)[:/]")
+_LOCALHOST = re.compile(r"http://((?:[^/:]*\.)?localhost)[:/]")
 
 
 def load(path: str | None, environ: Mapping[str, str], uid: int) -> Loaded:
@@ -74,7 +74,7 @@ def load(path: str | None, environ: Mapping[str, str], uid: int) -> Loaded:
     if not file:
         return Loaded(Settings(), (), "")
     try:
-        text = _read(file)
+        text = _read(file, uid)
         data = _parse(file, text)
     except _Unusable as unusable:
         return Loaded(Settings(rules=None), (unusable.mistake,), file)
@@ -115,14 +115,17 @@ class _Unusable(Exception):
         self.mistake = mistake
 
 
-def _read(file: str) -> str:
+def _read(file: str, uid: int) -> str:
     try:
         with open(file, "rb", opener=_open_at_once) as opened:
-            mode = os.fstat(opened.fileno()).st_mode
-            if not stat.S_ISREG(mode):
+            status = os.fstat(opened.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 raise _Unusable(Mistake(file, 0, "", "cannot be read: not a regular file"))
-            if mode & stat.S_IWOTH:  # whoever writes it chooses the programs that the broker runs
-                raise _Unusable(Mistake(file, 0, "", 'everybody may write it; run "chmod o-w" on it'))
+            # Whoever writes it chooses the programs that the broker runs and who is rung.
+            if status.st_uid not in (0, uid):
+                raise _Unusable(Mistake(file, 0, "", f"belongs to uid {status.st_uid}; it must be root's or your own"))
+            if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise _Unusable(Mistake(file, 0, "", 'others may write it; run "chmod go-w" on it'))
             data = opened.read(MAX_FILE + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         why = (error.strerror or "").lower() if isinstance(error, OSError) else "not a path"

@@ -1,6 +1,7 @@
 """The admin's socket: look at one's own prompts and answer them from the terminal; uid 0 sees all."""
 
 import itertools
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,7 +45,8 @@ class Admins:
         match messages.decode_admin(line, first):
             case messages.Status():
                 prompts = _rows(pending.prompts(now, connection.uid))
-                connection.send({**self._broker.status(), "prompts": prompts})
+                whole = connection.uid in (0, os.geteuid())
+                connection.send({**self._broker.status(whole=whole), "prompts": prompts})
             case messages.List():
                 connection.send({"event": "list", "prompts": _rows(pending.links(now, connection.uid))})
             case messages.Page(ticket=ticket, verb=verb, body=body):

@@ -285,8 +285,8 @@ class Broker:
 
     # Status
 
-    def status(self) -> dict[str, Any]:
-        """How the broker does; whose prompts are shown with it is the admin side's matter."""
+    def status(self, *, whole: bool) -> dict[str, Any]:
+        """How the broker does. Not ``whole``: without what tells of other users' prompts, their notifiers and files."""
         assert self._ringer is not None
         troubles = (self.refusal, *self._given.trouble, self._listen_trouble, self.audit.trouble)
         broker = {
@@ -299,4 +299,7 @@ class Broker:
             "page": self._page_fingerprint,
             "trouble": "; ".join(trouble for trouble in troubles if trouble),
         }
+        if not whole:
+            shown = {name: broker[name] for name in ("version", "pid", "uptime", "address", "page")}
+            return {"event": "status", "broker": shown, "notifiers": []}
         return {"event": "status", "broker": broker, "notifiers": list(self._ringer.status())}
