@@ -13,7 +13,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwright, expect
 from proxy import NAME
 from real import real
-from waiting import PATIENCE
+from waiting import PATIENCE, until
 
 ARGUMENTS = [
     "--no-sandbox",  # tests may run as root, under whom Chromium's own sandbox refuses to start
@@ -59,8 +59,12 @@ class Chromium:
         return self.home / "profile"
 
     def close(self) -> None:
-        """Forget everything; the browsers are to be closed first."""
+        """Forget everything; the browsers are to be closed first, and their last processes may still write."""
+        until(self._is_gone, "the end of Chromium's home")
+
+    def _is_gone(self) -> bool:
         shutil.rmtree(self.home, ignore_errors=True)
+        return not self.home.exists()
 
     def _environ(self) -> dict[str, str | float | bool]:
         return {"HOME": str(self.home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}

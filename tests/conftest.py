@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 from house import House
 
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Playwright
     from proxy import Caddy
     from real_gnupg import Keyring
+
+
+# What a single example takes says little on a machine that others use too; the whole run is bounded anyway.
+hypothesis.settings.register_profile("unlatch", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("unlatch")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,4 +1,4 @@
-"""The pending table with people before and behind it: askers with real links, pages that prove them, a clock by hand."""
+"""The pending table with askers behind it, pages before it, real links between them, and a clock by hand."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from unlatch import base64url, seal
-from unlatch.broker.actions import Action, Actions, Audit, Later, Peer, Reply, Tell, Visitor, Wake
+from unlatch.broker.actions import Action, Actions, Audit, Later, Peer, Reply, Ring, Tell, Visitor, Wake
 from unlatch.broker.messages import Register
 from unlatch.broker.pending import Pending
 from unlatch.broker.policy import Notifier, Person, Policy
@@ -17,7 +17,7 @@ _A = TypeVar("_A", bound=Action)
 QUESTION = Prompt(
     kind="passphrase",
     title="Unlock the key",
-    words=("amber", "canal"),
+    words=("amber", "canoe"),
     asked=1_700_000_000,
     text="for sql-root",
     key=Key("Ada <ada@example.org>", "0123456789ABCDEF", "A" * 40),
@@ -44,6 +44,9 @@ def dice(seed: int = 0) -> Callable[[int], bytes]:
         return hashlib.shake_256(f"{seed} {thrown}".encode()).digest(size)
 
     return throw
+
+
+QUIET = POLICY._replace(people=(), notifiers=(), loopback=True)  # nobody is rung
 
 
 class Counter:
@@ -148,14 +151,21 @@ class Page:
         self.visitor = visitor
         self.id = base64url.encode(counter.random(16))
         self.actions: Actions = []
+        self._broker: Pending | None = None
+        self._proof = b""
 
     def proof(self) -> bytes:
+        """As a page does, it asks for the nonce once, and again only of a broker that was restarted."""
+        if self._broker is self.counter.pending:
+            return self._proof
         reply, actions = self.counter.pending.hello(self.counter.now, self.ticket)
         self.counter.do(actions)
         if reply.status != 200:
             return bytes(32)
         nonce = base64url.decode(reply.body["nonce"], "nonce", 16)
-        return seal.view_proof(seal.keys_of(self.link).view, nonce, base64url.decode(self.id, "page"))
+        self._broker = self.counter.pending
+        self._proof = seal.view_proof(seal.keys_of(self.link).view, nonce, base64url.decode(self.id, "page"))
+        return self._proof
 
     def view(self, proof: bytes | None = None) -> Reply:
         proof = self.proof() if proof is None else proof
@@ -213,3 +223,15 @@ def sealed_answer(page: Page, question: Prompt = QUESTION) -> str:
     """A real answer, sealed to the asker."""
     answer = Answer("yes", page.counter.random(32))
     return base64url.encode(seal.seal_answer(page.link, seal.pad(details_to_json(question)), answer))
+
+
+def wrong_answer(counter: Counter, coalesce: str = "") -> tuple[Asker, str]:
+    """A prompt whose answer was opened and not yet judged, and its message's id."""
+    ada = counter.asker()
+    prompt = of(Ring, ada.register(coalesce=coalesce))[0].prompt_id
+    counter.deliver(prompt, "matrix")
+    page = ada.page()
+    page.view()
+    page.answer()
+    ada.taken()
+    return ada, prompt

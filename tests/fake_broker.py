@@ -46,6 +46,7 @@ class Broker:
         self.stamp: dict[str, Any] = dict(STAMP)
         self.verdict = b""
         self.outcome = "wrong"  # of an answer that is not right: or "next"
+        self.right_outcome = "accepted"
         self.following: seal.OwnedLink | None = None
         self.start()
 
@@ -107,7 +108,7 @@ class Broker:
         if not right:
             self.following = seal.new_link(os.urandom)
             following = (self.following.link.ticket_text, self.following.link.fragment)
-        outcome = "denied" if answer.answer == "no" else "accepted" if right else self.outcome
+        outcome = "denied" if answer.answer == "no" else self.right_outcome if right else self.outcome
         self.verdict = seal.seal_verdict(answer.reply_key, ticket, Verdict(outcome, "", following), os.urandom)
         return {"state": "sent"}
 

@@ -142,7 +142,7 @@ class House:
     def end(self, pid: int) -> None:
         """End a process of this house and wait until it is gone."""
         os.kill(pid, signal.SIGTERM)
-        until(lambda: pid not in self.processes(), f"the end of process {pid}")
+        until(lambda: not _read(pid, "cmdline"), f"the end of process {pid}")
 
     def clear(self) -> None:
         """End every process of the house, politely at first, then remove it."""
@@ -157,11 +157,12 @@ class House:
         assert not self.processes()
 
     def _end_all(self, find: Callable[[], list[int]], number: signal.Signals) -> None:
-        for pid in find():
+        victims = find()
+        for pid in victims:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
         with contextlib.suppress(AssertionError):
-            until(lambda: not find(), "the end of all processes", 2.0)
+            until(lambda: not any(_read(pid, "cmdline") for pid in victims), "the end of all processes", 2.0)
 
     def _askers(self) -> list[int]:
         others = {*self.brokers(), *self.processes_called(bytes(self.phone.directory))}

@@ -1,7 +1,7 @@
 """Assuan lines: what is cut, escaped and refused, at either end."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlatch.errors import Malformed
@@ -23,6 +23,7 @@ def test_lines_end_with_lf_or_crlf():
     assert not reader.incomplete
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.binary(max_size=20)), st.integers(1, 7))
 def test_it_does_not_matter_how_the_stream_is_cut(lines, size):
     """The same lines come out, however the bytes arrive."""
@@ -75,6 +76,7 @@ def test_the_rest_can_be_taken_over():
     assert not reader.incomplete
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.binary(max_size=4096))
 def test_data_lines_carry_every_byte(data):
     """No line is longer than 1000 bytes, only percent, CR and LF are escaped, and all of it comes back."""

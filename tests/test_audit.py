@@ -4,11 +4,12 @@ import json
 import os
 import socket
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from unlatch.broker.audit import Audit
+from unlatch.broker.audit import RECORDS_PER_MINUTE, REFUSALS_PER_MINUTE, Audit
 
 RECORD = {"event": "view", "uid": 1000, "user": "zoë\n\x1b[2J", "remote": "192.0.2.7"}
 
@@ -110,6 +111,43 @@ def test_a_journal_that_does_not_read_stops_nobody(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
         journal.bind(str(tmp_path / "journal"))
         trail = audit(tmp_path / "audit.jsonl", tmp_path / "journal")
-        for _ in range(2000):
-            trail.write(RECORD)
+        for uid in range(2000):
+            trail.write({**RECORD, "uid": uid})
     assert (tmp_path / "audit.jsonl").read_bytes().count(b"\n") == 2000
+
+
+def clock_of(*minutes: tuple[str, int]) -> Callable[[], str]:
+    """So many looks at the clock in each of these minutes."""
+    times = iter([f"2026-11-22T{minute}:00Z" for minute, looks in minutes for _ in range(looks)])
+    return lambda: next(times)
+
+
+@pytest.mark.parametrize("event", ["refused", "refusal"])
+def test_nobody_fills_the_disk_by_being_refused(tmp_path: Path, event: str) -> None:
+    """Of one uid only so many refusals a minute are written; the rest is counted. Others, and other events, all are."""
+    file = tmp_path / "audit.jsonl"
+    trail = Audit(str(file), clock_of(("03:00", 1002), ("03:01", 1)), "/nonexistent")
+    for _ in range(1000):
+        trail.write({"event": event, "uid": 1000})
+    trail.write({"event": event, "uid": 1001})
+    trail.write({"event": "view", "uid": 1000})
+    trail.write({"event": event, "uid": 1000})
+    records = [json.loads(line) for line in file.read_bytes().splitlines()]
+    assert [record["event"] for record in records[:REFUSALS_PER_MINUTE]] == [event] * REFUSALS_PER_MINUTE
+    assert [(record["event"], record["uid"]) for record in records[REFUSALS_PER_MINUTE:]] == [
+        (event, 1001), ("view", 1000), ("left-out", 1000), (event, 1000),
+    ]  # fmt: skip
+    assert (records[-2]["refusals"], records[-2]["records"]) == (1000 - REFUSALS_PER_MINUTE, 0)
+
+
+def test_nobody_fills_the_disk_by_asking(tmp_path: Path) -> None:
+    """Of one uid only so many records a minute are written, whatever they say; at the end, too, the rest is counted."""
+    file = tmp_path / "audit.jsonl"
+    trail = Audit(str(file), clock_of(("03:00", 1000)), "/nonexistent")
+    for _ in range(RECORDS_PER_MINUTE + 7):
+        trail.write({"event": "prompt", "uid": 1000})
+    trail.write({"event": "prompt", "uid": 1001})
+    trail.close()
+    records = [json.loads(line) for line in file.read_bytes().splitlines()]
+    assert len(records) == RECORDS_PER_MINUTE + 2
+    assert (records[-1]["event"], records[-1]["uid"], records[-1]["records"]) == ("left-out", 1000, 7)

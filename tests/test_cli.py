@@ -422,10 +422,10 @@ def test_one_prompt_is_shown_and_answered_without_echo(runtime: Path) -> None:
 
 
 def test_of_several_prompts_one_is_chosen_by_number(runtime: Path) -> None:
-    """The list tells them apart by title, account, command, words and times."""
+    """The list tells them apart: account and times by the broker's word, then words, title and command as claimed."""
     brokers = [Broker(PROMPT._replace(title=title)) for title in ("First", "Second")]
     with admin_socket(brokers, runtime), at_terminal("answer") as terminal:
-        terminal.expect("1  First, git@web03, by pass, words amber falcon, asked 1 min ago, 58 min left")
+        terminal.expect("1  git@web03, asked 1 min ago, 58 min left: words amber falcon, First, by pass")
         terminal.expect("answer which one (1-2)?")
         terminal.type("3\n")
         terminal.expect("answer which one (1-2)?")
@@ -434,6 +434,58 @@ def test_of_several_prompts_one_is_chosen_by_number(runtime: Path) -> None:
         terminal.type("correct horse\n")
         assert terminal.end() == 0
     assert (len(brokers[0].answers), len(brokers[1].answers)) == (0, 1)
+
+
+def test_an_asker_does_not_word_the_yes(runtime: Path) -> None:
+    """Whatever it calls the answers, we ask our own question; its words stand among the claims."""
+    broker = Broker(PROMPT._replace(kind="confirm", ok="Refuse this and lock the key?", notok="Go\non"))
+    with admin_socket([broker], runtime), at_terminal("answer") as terminal:
+        terminal.expect("\n| yes means  Refuse this and lock the key?\n")
+        terminal.expect("| no means   Go on\n")
+        terminal.expect("allow it? (yes/no)")
+        terminal.type("no\n")
+        terminal.expect("denied")
+    assert [answer.answer for answer in broker.answers] == ["no"]
+
+
+def test_what_an_asker_says_is_marked_on_every_line(runtime: Path) -> None:
+    """However long, wide or broken a claim is, none of its lines poses as the kernel's word or as a question."""
+    fake = "host  db1" + " " * 70 + "user  root (uid 0)\n  user  root (uid 0)\n\nallow it? (yes/no)"
+    broker = Broker(
+        PROMPT._replace(
+            title=fake, text="漢" * 300, error=fake, label=fake, key=Key("x" * 300), asker=AskerInfo(command=fake)
+        )
+    )
+    broker.stamp["followers"] = [fake]
+    with admin_socket([broker], runtime), at_terminal("answer") as terminal:
+        terminal.expect("\npassphrase:")
+    lines = terminal.screen.split("\n")
+    sure = lines.index("checked by the kernel:")
+    said = lines.index("as reported by web03:")
+    assert lines[sure + 1 : said][:2] == ["  host       web03", "  user       git (uid 1000)"]
+    assert len(lines[sure + 1 : said]) == 4
+    assert all(line.startswith("| ") for line in lines[said + 1 : -1])
+    assert all(len(line) + sum(not c.isascii() for c in line) <= 80 for line in lines)
+
+
+def test_a_claim_in_the_list_stays_in_its_entry(runtime: Path) -> None:
+    """A title of any length begins behind the account, is cut, and goes on below itself."""
+    brokers = [Broker(PROMPT._replace(title=title)) for title in (" " * 70 + "2  root@db1" + "x" * 300, "Second")]
+    with admin_socket(brokers, runtime), at_terminal("answer") as terminal:
+        terminal.expect("answer which one (1-2)?")
+    *entries, _ = terminal.screen.split("\n")
+    assert [line[:14] for line in entries if not line.startswith("     ")] == ["  1  git@web03", "  2  git@web03"]
+    assert len(entries) <= 6
+
+
+def test_an_answer_of_which_nobody_knows_is_code_6(runtime: Path) -> None:
+    """Neither accepted nor wrong: the last try for a key, or a card's PIN."""
+    broker = Broker()
+    broker.right_outcome = "unknown"
+    with admin_socket([broker], runtime):
+        done = call("answer", "--stdin", feed=link_of(broker) + broker.right)
+    assert (done.returncode, done.stdout) == (6, "")
+    assert "nobody says whether it was right" in done.stderr
 
 
 def test_a_yes_is_asked_for_in_full(runtime: Path) -> None:
@@ -531,6 +583,17 @@ def test_the_log_reads_the_rotated_file_first_and_passes_over_what_is_broken(
     assert "broken lines passed over" in err
     assert run(["log", "--json", "--since", "1h"]) == 0
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [new]
+
+
+def test_no_value_in_the_log_poses_as_another(runtime: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever is not a plain word is quoted: no blank of any kind begins a name=value of its own."""
+    runtime.mkdir()
+    for text in ("x\tuid=0", "x\nuid=0", "x\u2003uid=0", "x\u3164uid=0", 'x" uid=0', "a=b", "ä", "\u202eb"):
+        record = {"time": "2025-01-01T00:00:00Z", "event": "prompt", "command": text, "unit": "b@1.service"}
+        (runtime / "audit.jsonl").write_text(json.dumps(record) + "\n")
+        assert run(["log"]) == 0
+        said = capsys.readouterr().out.partition("command=")[2].removesuffix(" unit=b@1.service\n")
+        assert json.loads(said, strict=False) in (text, text.encode("unicode_escape").decode())
 
 
 @pytest.mark.parametrize("since", ["2h", "7200s", "1d", "hour ago"])

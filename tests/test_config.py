@@ -16,7 +16,7 @@ from unlatch.config import Loaded, NotifierSettings, Person, Settings, Tcp, Unix
 def read(tmp_path: Path, text: str | bytes, **environ: str) -> Loaded:
     file = tmp_path / "unlatch.toml"
     file.write_bytes(text.encode() if isinstance(text, str) else text)
-    return load(str(file), {"PATH": "/usr/bin:/bin", **environ}, 1000)
+    return load(str(file), {"PATH": "/usr/bin:/bin", **environ}, os.getuid())
 
 
 def told(tmp_path: Path, text: str | bytes) -> list[str]:
@@ -28,7 +28,7 @@ def told(tmp_path: Path, text: str | bytes) -> list[str]:
 def test_without_a_file_the_defaults_hold(tmp_path: Path) -> None:
     """No configuration at all is loopback and nobody rung."""
     environ = {"HOME": str(tmp_path), "UNLATCH_CONFIG": "", "XDG_CONFIG_HOME": ""}
-    loaded = load(None, environ, 1000)
+    loaded = load(None, environ, os.getuid())
     if not os.path.exists("/etc/unlatch/unlatch.toml"):
         assert loaded == Loaded(Settings(), (), "")
 
@@ -216,6 +216,17 @@ def test_a_page_that_others_reach_needs_its_public_url(tmp_path: Path) -> None:
     assert read(tmp_path, 'listen = "127.0.0.1:9000"').settings.public_url == "http://localhost:9000/"
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "127.0.0.5", "192.0.2.7"])
+@pytest.mark.parametrize("name", ["localhost", "unlatch.localhost"])
+def test_localhost_needs_both_its_addresses(tmp_path: Path, host: str, name: str) -> None:
+    """A page at a name of localhost that listens elsewhere, or on all IPv4 addresses, leaves ::1 to somebody else."""
+    (mistake,) = told(tmp_path, f'public_url = "http://{name}:8420/"\nlisten = "{host}:8420"')
+    assert ":2: listen: " in mistake
+    assert f"http://{name}" in mistake
+    assert told(tmp_path, f'public_url = "http://{name}:8420/"\nlisten = "127.0.0.1:8420"') == []
+    assert told(tmp_path, f'public_url = "https://unlock.example.org/"\nlisten = "{host}:8420"') == []
+
+
 def test_a_bad_notifier_disables_itself_only(tmp_path: Path) -> None:
     """Its mistake is not fatal, and the people it serves keep their other notifiers."""
     loaded = read(
@@ -285,10 +296,38 @@ def test_what_is_no_plain_readable_file_is_told(tmp_path: Path) -> None:
     shared.write_text("")
     shared.chmod(0o666)
     assert stat.S_IMODE(shared.stat().st_mode) == 0o666
-    for name, text in (("", "a directory"), ("no", "no such file"), ("fifo", "regular"), ("shared", "chmod o-w")):
-        (mistake,) = load(str(tmp_path / name), {}, 1000).mistakes
+    for name, text in (("", "a directory"), ("no", "no such file"), ("fifo", "regular"), ("shared", "chmod go-w")):
+        (mistake,) = load(str(tmp_path / name), {}, os.getuid()).mistakes
         assert text in mistake.text
-    assert load("a\0b", {}, 1000).mistakes[0].text == "cannot be read: not a path"
+    assert load("a\0b", {}, os.getuid()).mistakes[0].text == "cannot be read: not a path"
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o664])
+def test_a_file_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> None:
+    """Whoever writes it chooses the programs that a broker runs: the group too."""
+    file = tmp_path / "unlatch.toml"
+    file.write_text("")
+    file.chmod(mode)
+    (mistake,) = load(str(file), {}, os.getuid()).mistakes
+    assert mistake.fatal
+    assert mistake.text == 'others may write it; run "chmod go-w" on it'
+
+
+def test_a_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    """It is root's, or the asking user's own."""
+    file = tmp_path / "unlatch.toml"
+    file.write_text("")
+    assert load(str(file), {}, os.getuid()).mistakes == ()
+    if os.getuid() != 0:
+        pytest.skip("only root can give a file away")
+    assert load(str(file), {}, 1000).mistakes == ()
+    os.chown(file, 54321, 0)
+    for uid in (0, 1000):
+        loaded = load(str(file), {}, uid)
+        assert loaded.settings.rules is None
+        (mistake,) = loaded.mistakes
+        assert mistake.fatal
+        assert "belongs to uid 54321" in mistake.text
 
 
 def test_the_search_takes_the_first_that_exists(tmp_path: Path) -> None:
@@ -299,9 +338,9 @@ def test_the_search_takes_the_first_that_exists(tmp_path: Path) -> None:
         (folder / "unlatch.toml").write_text("")
     environ = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "xdg")}
     if not os.path.exists("/etc/unlatch/unlatch.toml"):
-        assert load(None, environ, 1000).path == str(homes[0] / "unlatch.toml")
-        assert load(None, environ | {"XDG_CONFIG_HOME": "xdg"}, 1000).path == str(homes[1] / "unlatch.toml")
-    assert load(None, environ | {"UNLATCH_CONFIG": "/nowhere"}, 1000).path == "/nowhere"
+        assert load(None, environ, os.getuid()).path == str(homes[0] / "unlatch.toml")
+        assert load(None, environ | {"XDG_CONFIG_HOME": "xdg"}, os.getuid()).path == str(homes[1] / "unlatch.toml")
+    assert load(None, environ | {"UNLATCH_CONFIG": "/nowhere"}, os.getuid()).path == "/nowhere"
 
 
 def test_lines_are_found_through_all_that_hides_them() -> None:
@@ -368,6 +407,6 @@ def test_no_file_raises(data: bytes) -> None:
     try:
         os.write(descriptor, data)
         os.fchmod(descriptor, 0o600)
-        load(f"/proc/self/fd/{descriptor}", {}, 1000)
+        load(f"/proc/self/fd/{descriptor}", {}, os.getuid())
     finally:
         os.close(descriptor)

@@ -14,6 +14,7 @@ import click
 import pytest
 
 from unlatch import config
+from unlatch.broker.records import State
 from unlatch.cli.main import cli
 
 ROOT = Path(__file__).parent.parent
@@ -57,21 +58,20 @@ def test_settings(block: Block, tmp_path: Path) -> None:
     assert [str(mistake) for mistake in config.load(str(file), {}, os.getuid()).mistakes] == []
 
 
+COMMAND = r"(?:^|[\s/|(\"])(unlatch(?: +[a-z-][\w=-]*)+)"
+
+
 def commands() -> list[tuple[str, str]]:
     """Every ``unlatch ...`` in a code span, a fenced shell block or an indented block, with its page."""
     found = set()
     for page in PAGES:
         text = page.read_text()
-        code = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text) + re.findall(r"^    (\S.*)$", text, re.MULTILINE)
-        code += [
-            line for fenced in re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S) for line in fenced.splitlines()
-        ]
+        prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+        code = re.findall(r"`([^`]+)`", prose) + re.findall(r"^    (\S.*)$", prose, re.MULTILINE)
+        code += [line for fenced in re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S) for line in fenced.split("\n")]
         for line in code:
-            for match in re.finditer(r"(?:^|[\s/|(\"])unlatch((?: +[a-z-][\w=-]*| +\[[^\]]*\])+)", line.split(" #")[0]):
-                if not line.lstrip().startswith(
-                    ("#", "useradd", "adduser", "install", "chown", "usermod", "systemctl")
-                ):
-                    found.add((page.name, "unlatch" + match[1]))
+            if not line.startswith(("#", "install ", "ln ", "rm ", "systemctl ")):
+                found |= {(page.name, match) for match in re.findall(COMMAND, line.split(" #")[0])}
     return sorted(found)
 
 
@@ -137,6 +137,15 @@ def test_make_words() -> None:
             assert {word for word in words if "=" not in word} <= targets, f"{page.name}: make {''.join(line)}"
 
 
+def test_named_files() -> None:
+    """Every file of this repository that a shell block installs or a text names is there."""
+    for page in PAGES:
+        for name in re.findall(
+            r"(?<![\w/.])((?:systemd|man|tests|src|tools|scripts)/[\w./*-]*[\w*])", page.read_text()
+        ):
+            assert list(ROOT.glob(name)) or "KIND" in name, f"{page.name}: {name}"
+
+
 def test_named_tests() -> None:
     """Every test that the threat model calls a witness exists."""
     text = (ROOT / "docs/threat-model.md").read_text()
@@ -145,6 +154,12 @@ def test_named_tests() -> None:
     for file, name in witnesses:
         assert (ROOT / file).exists(), file
         assert not name or re.search(rf"def {name}\(", (ROOT / file).read_text()), f"{file}::{name}"
+
+
+def test_states() -> None:
+    """The design's table of states has the states of the code, in their order."""
+    text = (ROOT / "docs/design.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == [state.value for state in State]
 
 
 class _Inbox(http.server.BaseHTTPRequestHandler):

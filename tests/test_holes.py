@@ -33,7 +33,8 @@ def port(house: House) -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     text = house.settings.read_text()
-    house.settings.write_text(re.sub(r"(?m)^listen = .*$", f'listen = "127.0.0.1:{port}"', text))
+    text = re.sub(r"(?m)^listen = .*$", f'listen = "127.0.0.1:{port}"', text)
+    house.settings.write_text(re.sub(r"(?m)^public_url = .*$", f'public_url = "http://localhost:{port}/"', text))
     return port
 
 
@@ -52,6 +53,8 @@ def test_a_preview_spends_nothing_and_answers_nothing(house: House, service: Ses
     assert {page.get()[0] for _ in range(5)} == {200}
     assert page.unlock(b"").status == 404  # nor does an answer from whoever has not proven a view
     assert page.view().status == 200
+    assert page.unlock(b"").status == 200  # a robot that presses the button
+    until(lambda: page.wait().body["state"] == "spoiled", "the refusal of an empty answer")
     assert page.unlock(CANARY.encode()).status == 200
     assert service.reply() == f"D {CANARY}".encode()
     assert service.reply() == b"OK"
@@ -267,7 +270,7 @@ def ask(house: House) -> Wire:
 def registration(owned: seal.OwnedLink) -> dict[str, object]:
     """A passphrase prompt by somebody who says that he is root."""
     asker = AskerInfo("sudo -u root", (Process(1, "root", "root"),), tty="root")
-    prompt = Prompt("passphrase", "root asks", ("amber", "otter"), 0, asker, key=Key("root", "root"))
+    prompt = Prompt("passphrase", "root asks", ("amber", "onion"), 0, asker, key=Key("root", "root"))
     details = seal.seal_details(owned.link, seal.pad(details_to_json(prompt)), os.urandom)
     return {
         "op": "register", "owner": base64url.encode(owned.owner), "fragment": owned.link.fragment,

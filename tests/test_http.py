@@ -29,12 +29,12 @@ class EchoSite:
     def nothing(self) -> http.Response:
         return http.Response(404, (("Content-Type", "text/html"),), NOTHING)
 
-    def respond(self, request: http.Request, reply: http.Reply) -> http.Gone | None:
+    def respond(self, request: http.Request, reply: http.Reply) -> http.Held | None:
         self.requests += 1
-        if request.target == "/later":
+        if request.target.startswith("/later"):
             self.later.append(reply)
             self.asked.set()
-            return self._client_gone
+            return http.Held(request.target, self._client_gone)
         if request.target == "/large":
             reply(http.Response(200, (), bytes(30_000)))
         elif request.method not in ("GET", "POST"):
@@ -345,10 +345,9 @@ def test_a_thousand_idle_connections_block_nobody() -> None:
     run(story)
 
 
-def test_many_addresses_cannot_fill_the_house_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the limit of all connections the one that is silent longest goes; one that waits for its answer stays."""
-    monkeypatch.setattr(http, "MAX_SILENT", 1000)
-    monkeypatch.setattr(http, "MAX_CONNECTIONS", 20)
+def test_the_silent_do_not_push_out_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond their limit the one that is silent longest goes; one that waits for its answer stays."""
+    monkeypatch.setattr(http, "MAX_SILENT", 20)
 
     async def story(place: Place) -> None:
         poll = await place.client()
@@ -357,9 +356,68 @@ def test_many_addresses_cannot_fill_the_house_either(monkeypatch: pytest.MonkeyP
         for _ in range(100):
             await place.client()
         assert await place.get() == 200
-        assert len(place.server._all) <= 20
+        assert len(place.server._all) <= 22
         place.site.later[0](http.Response(200, (), b"still here"))
         assert (await poll.hear())[2] == b"still here"
+
+    run(story)
+
+
+def test_a_newcomer_has_time_to_speak() -> None:
+    """The proxy and a local attacker have one address: hundreds of newer silent connections cut no older one short."""
+
+    async def story(place: Place) -> None:
+        slow = await place.client()
+        for _ in range(400):
+            await place.client()
+        assert (await slow.ask(GET))[0] == 200
+
+    run(story)
+
+
+LATER = b"GET /later/%s HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def wait_for_news(place: Place, owner: bytes) -> Client:
+    """A client whose request is held."""
+    client, before = await place.client(), place.site.requests
+    await client.say(LATER % owner)
+    while place.site.requests == before:
+        await asyncio.sleep(0)
+    return client
+
+
+def test_the_pages_of_one_user_hold_only_so_many_requests() -> None:
+    """One more ends the oldest of this user; others' go on, and newcomers are served."""
+
+    async def story(place: Place) -> None:
+        bob = await wait_for_news(place, b"bob")
+        first = await wait_for_news(place, b"ada")
+        for _ in range(http.MAX_HELD_EACH):
+            await wait_for_news(place, b"ada")
+        assert await first.closed() == b""
+        assert place.site.gone == 1
+        assert await place.get() == 200
+        place.site.later[0](http.Response(200, (), b"for bob"))
+        assert (await bob.hear())[2] == b"for bob"
+
+    run(story)
+
+
+def test_when_all_hold_too_many_who_holds_most_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of somebody who holds few gets its place all the same, and keeps it."""
+    monkeypatch.setattr(http, "MAX_HELD", 20)
+
+    async def story(place: Place) -> None:
+        few = await wait_for_news(place, b"few")
+        first = await wait_for_news(place, b"many")
+        for _ in range(18):
+            await wait_for_news(place, b"many")
+        second = await wait_for_news(place, b"few")
+        assert await first.closed() == b""
+        for poll, number in ((few, 0), (second, -1)):
+            place.site.later[number](http.Response(200, (), b"news"))
+            assert (await poll.hear())[2] == b"news"
 
     run(story)
 

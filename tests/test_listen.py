@@ -176,13 +176,14 @@ def has_ipv6() -> bool:
     return True
 
 
-def test_localhost_is_both_its_addresses() -> None:
+@pytest.mark.parametrize("name", ["localhost", "unlatch.localhost"])
+def test_localhost_is_both_its_addresses(name: str) -> None:
     """Browsers try ::1 first, so whoever sends people to localhost must hold it as well."""
     if not has_ipv6():
         absent("this machine has no IPv6 loopback")
 
     async def story() -> None:
-        listeners = listen.page_listeners(Settings(listen=Tcp("127.0.0.1", 0), public_url="http://localhost:0/"))
+        listeners = listen.page_listeners(Settings(listen=Tcp("127.0.0.1", 0), public_url=f"http://{name}:0/"))
         first, second = listeners
         assert isinstance(first, listen.TcpListener)
         assert isinstance(second, listen.TcpListener)

@@ -1,5 +1,6 @@
 """Lines and bodies of the wire protocol: what is read, and that nothing of what is refused is repeated."""
 
+import contextlib
 import json
 
 import pytest
@@ -133,17 +134,13 @@ def test_what_is_no_line_is_refused_in_one_word(line: bytes) -> None:
 ).map(lambda value: json.dumps(value).encode()))  # fmt: skip
 def test_nothing_else_than_malformed_is_ever_raised(line: bytes) -> None:
     """Whatever arrives, it is read or refused."""
-    for decode in (messages.decode_asker, messages.decode_admin):
-        for first in (False, True):
-            try:
+    for first in (False, True):
+        for decode in (messages.decode_asker, messages.decode_admin):
+            with contextlib.suppress(Malformed):
                 decode(line, first)
-            except Malformed as error:
-                assert error.what in {*REGISTER, "ticket", "line", "outcome", "sealed", "why", "verb", "body"}
     for verb in ("hello", "view", "answer", "wait"):
-        try:
+        with contextlib.suppress(Malformed):
             messages.decode_body(verb, line)
-        except Malformed as error:
-            assert error.what in {"body", "page", "proof", "sealed", "seen"}
 
 
 def test_each_body_of_a_page_is_read() -> None:

@@ -117,18 +117,41 @@ def test_the_chain_goes_up_to_what_started_it():
 @pytest.mark.parametrize(
     ("name", "arguments", "shown"),
     [
-        ("bash", ["bash", "/usr/bin/pass", "sql-root"], "pass"),
-        ("python3.11", ["/usr/bin/python3", "/usr/bin/borg", "create"], "borg"),
+        ("bash", ["bash", "bin/pass", "sql-root"], "pass"),
+        ("python3.11", ["/usr/bin/python3", "{here}/bin/borg", "create"], "borg"),
+        ("python3.11", ["python3", "secret"], "python3.11"),
         ("bash", ["bash", "-c", "secret"], "bash"),
+        ("bash", ["bash", "--secret"], "bash"),
         ("bash", ["bash"], "bash"),
         ("bash", [""], "bash"),
         ("sh", ["sh", "/"], "sh"),
-        ("gpg", ["gpg", "-d", "x"], "gpg"),
+        ("sh", ["sh", "x\ud800"], "sh"),
+        ("python-backup", ["python-backup", "bin/pass"], "python-backup"),
+        ("shush", ["shush", "bin/pass"], "shush"),
+        ("gpg", ["gpg", "bin/pass"], "gpg"),
     ],
 )
-def test_a_script_has_its_own_name(name, arguments, shown):
-    """The person knows "pass", not what it is written in."""
-    assert origin._name(name, arguments) == shown
+def test_a_script_has_its_own_name(name, arguments, shown, tmp_path, monkeypatch):
+    """The person knows "pass", not what it is written in; what is no script's file may be a secret and is no name."""
+    (tmp_path / "bin").mkdir()
+    for script in ("pass", "borg"):
+        (tmp_path / "bin" / script).touch()
+    (tmp_path / "-x").touch()
+    monkeypatch.chdir(tmp_path)
+    assert origin._name(os.getpid(), name, [text.replace("{here}", str(tmp_path)) for text in arguments]) == shown
+
+
+@pytest.mark.parametrize(("reused", "length"), [(10, 0), (11, 1), (12, 2), (0, 3)])
+def test_a_pid_that_was_given_away_cuts_the_chain(reused, length, monkeypatch):
+    """Each process is still the one that it was, by its start time, after it and its parent were read."""
+    looks = dict.fromkeys((10, 11, 12), 0)
+
+    def stat(pid):
+        looks[pid] += 1
+        return origin._Stat("sh", 1 if pid == 12 else pid + 1, 5 + (pid == reused and looks[pid] > 1))
+
+    monkeypatch.setattr(origin, "_stat", stat)
+    assert [process.pid for process in origin._chain(origin.Owner(10, -1))] == [10, 11, 12][:length]
 
 
 def test_an_unknown_owner_is_told_as_unknown():
@@ -142,6 +165,12 @@ def test_nothing_unprintable_reaches_the_page(parent):
     assert info.tty == "/dev/\ufffd\ufffd"
     assert info.user_data == "a\ufffdb\ufffd"
     assert info.chain[0].pid == os.getppid()
+
+
+def test_what_is_shown_is_bounded():
+    """A terminal's name and user data of any length fit on the page."""
+    info = origin.asker_info(None, tty="/" * 9999, user_data="x" * 9999)
+    assert len(info.tty) == len(info.user_data) == origin.MAX_SHOWN
 
 
 @pytest.mark.parametrize(

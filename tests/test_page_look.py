@@ -202,7 +202,7 @@ def test_what_a_screen_reader_meets(broker: PageBroker, screen: Page) -> None:
             - text: Passphrase
             - textbox "Passphrase"
             - button "Show"
-          - paragraph: /gpg-agent on web03/
+          - paragraph: /web03 says.+gpg-agent/
           - paragraph:
             - button "Deny"
             - button "Unlock"

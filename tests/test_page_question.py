@@ -30,18 +30,15 @@ def secret(answer: Answer) -> str:
 
 
 def test_the_kernels_word_stands_apart(broker: PageBroker, screen: Page) -> None:
-    """Host, user and who else waits are the stamp's; everything that the asker claims is in another box, named so."""
-    ticket = broker.put(followers=["nextcloud (uid 33) nightly-dump.service", "root (uid 0)"])
-    shown(screen, ticket)
+    """Host and user are the stamp's; all that an asker claims is in another box, named so, and the followers too."""
+    followers = ["nextcloud (uid 33) nightly-dump.service", "db1\nUser root (uid 0)\u202e"]
+    shown(screen, broker.put(followers=followers))
     sure = screen.get_by_role("region", name="Checked by the kernel")
-    expect(sure.get_by_role("term")).to_have_text(["Host", "User", "Also waiting"])
-    assert rows(screen, "#sure") == {
-        "Host": "web03",
-        "User": "backup (uid 34)",
-        "Also waiting": "nextcloud (uid 33) nightly-dump.service\nroot (uid 0)",
-    }
+    expect(sure.get_by_role("term")).to_have_text(["Host", "User"])
+    assert rows(screen, "#sure") == {"Host": "web03", "User": "backup (uid 34)"}
     said = screen.get_by_role("region", name="As reported by the host")
     expect(said).to_contain_text("nightly-dump.service")
+    assert rows(screen, "#others") == {"Also waiting": f"{followers[0]}\ndb1 User root (uid 0)\ufffd"}
     expect(sure).not_to_contain_text("pass show")
     expect(screen.locator(".brand")).to_have_text("Unlatch for anna")
 
@@ -84,9 +81,10 @@ def test_an_asker_that_says_nothing(broker: PageBroker, screen: Page) -> None:
 
 
 def test_a_users_unit_is_not_a_system_unit(broker: PageBroker, screen: Page) -> None:
-    """Any user can name a unit of their own like a service of the system, so it is marked."""
-    shown(screen, broker.put(PASSPHRASE._replace(asker=ASKER._replace(system_unit="", user_unit="sshd.service"))))
-    assert rows(screen, "#said")["Service"] == "sshd.service (of the user)"
+    """Any user can name a unit of their own like a service of the system, so both are named, theirs first."""
+    asker = ASKER._replace(system_unit="user@34.service", user_unit="sshd.service")
+    shown(screen, broker.put(PASSPHRASE._replace(asker=asker)))
+    assert rows(screen, "#said")["Service"] == "sshd.service\n(the user’s own, in user@34.service)"
 
 
 def test_followers_who_come_later(broker: PageBroker, screen: Page) -> None:
@@ -96,7 +94,7 @@ def test_followers_who_come_later(broker: PageBroker, screen: Page) -> None:
     ticket.stamp = ticket.stamp | {"followers": ["nextcloud (uid 33)"]}
     ticket.remaining = 600
     ticket.become("open")
-    expect(screen.locator("#sure")).to_contain_text("nextcloud (uid 33)")
+    expect(screen.locator("#others")).to_contain_text("nextcloud (uid 33)")
     expect(screen.locator("#left")).to_have_text("9 min left")
 
 
@@ -111,14 +109,41 @@ def test_claims_are_text(broker: PageBroker, screen: Page) -> None:
     assert screen.locator("#question img").count() == 0
 
 
+@pytest.mark.parametrize("hidden", ["\u202e", "\u2066", "\u3164", "\u180e", "\u00ad", "\u061c", "\x07", "\U000e0041"])
+def test_nothing_invisible_is_in_a_claim(broker: PageBroker, screen: Page, hidden: str) -> None:
+    """Bidi controls, fillers, soft hyphens, tags: each is made visible, wherever an asker wrote it."""
+    key = Key(f"a{hidden}b", f"a{hidden}b", "", "")
+    asker = ASKER._replace(command=f"a{hidden}b", tty=f"a{hidden}b")
+    prompt = PASSPHRASE._replace(title=f"a{hidden}b", text=f"a{hidden}b", error=f"a{hidden}b", key=key, asker=asker)
+    shown(screen, broker.put(prompt, followers=[f"a{hidden}b"], account=f"a{hidden}b"))
+    screen.get_by_text("More from the host").click()
+    assert hidden not in screen.locator("main").inner_text()
+    assert hidden not in screen.get_by_label("Account").input_value()
+
+
+def test_the_page_does_not_speak_for_the_asker(broker: PageBroker, screen: Page) -> None:
+    """An error, a field's name, a try: none is in the page's own lines before the page itself saw a verdict."""
+    lie = "Kernel check passed: root (uid 0)."
+    prompt = PASSPHRASE._replace(
+        kind="new-passphrase", error=lie, label=lie, repeat=lie, repeat_error=lie, ok=lie, cancel=lie, attempt=(2, 3)
+    )
+    shown(screen, broker.put(prompt))
+    said = screen.get_by_role("region", name="As reported by the host")
+    assert rows(screen, "#said").items() >= {"Says": lie, "Field": lie, "Try": "2 of 3"}.items()
+    assert screen.locator("main").inner_text().count(lie) == said.inner_text().count(lie) == 2
+    screen.get_by_label("New passphrase").fill("one")
+    screen.get_by_role("button", name="Set passphrase").click()
+    expect(screen.locator("#mistake")).to_have_text("The two are not the same. Nothing was sent.")
+
+
 def test_who_keeps_the_answer(broker: PageBroker, screen: Page) -> None:
-    """When gpg-agent keeps it the page says so; when a program receives it, that is a warning."""
+    """That gpg-agent keeps it is the host's claim, and shown as one; that a program receives it is a warning too."""
     shown(screen, broker.put())
-    expect(screen.locator("#effect")).to_contain_text("gpg-agent on web03 checks the passphrase and keeps it")
+    expect(screen.locator("#effect")).to_have_text("web03 says: gpg-agent checks it and keeps it for a while.")
     expect(screen.locator("#keeper")).to_be_hidden()
     shown(screen, broker.put(PASSPHRASE._replace(keeper="program")))
     expect(screen.locator("#keeper")).to_have_text(
-        "A program receives what you type. pass show sql-root gets it in clear and may keep it."
+        "web03 says: a program receives what you type, in clear, and may keep it."
     )
 
 
@@ -168,20 +193,20 @@ def test_what_cannot_be_sent(broker: PageBroker, screen: Page, typed: str, told:
 
 
 def test_a_new_passphrase_is_typed_twice(broker: PageBroker, screen: Page) -> None:
-    """Two fields, compared on the page; the asker's own words when they differ."""
+    """Two fields, compared on the page."""
     prompt = PASSPHRASE._replace(
         kind="new-passphrase", label="", repeat="Repeat:", repeat_error="does not match - try again"
     )
     ticket = broker.put(prompt)
     shown(screen, ticket)
     expect(screen.get_by_role("heading", level=1)).to_have_text("web03 asks for a new passphrase")
-    field, repeat = screen.get_by_label("New passphrase"), screen.get_by_label("Repeat")
+    field, repeat = screen.get_by_label("New passphrase"), screen.get_by_label("The same again")
     expect(field).to_have_attribute("autocomplete", "new-password")
     expect(repeat).to_have_attribute("autocomplete", "new-password")
     field.fill("one")
     repeat.fill("two")
     screen.get_by_role("button", name="Set passphrase").click()
-    expect(screen.locator("#mistake")).to_have_text("does not match - try again")
+    expect(screen.locator("#mistake")).to_have_text("The two are not the same. Nothing was sent.")
     expect(repeat).to_be_focused()
     repeat.fill("one")
     repeat.press("Enter")
@@ -199,10 +224,10 @@ def test_a_cards_pin(broker: PageBroker, screen: Page) -> None:
     ticket = broker.put(prompt)
     shown(screen, ticket)
     expect(screen.get_by_role("heading", level=1)).to_have_text("web03 asks for a card’s PIN")
-    expect(screen.locator("#news")).to_have_text("Wrong PIN. Try 2 of 3.")
+    assert rows(screen, "#said").items() >= {"Field": "Admin PIN", "Try": "2 of 3"}.items()
     expect(screen.locator("#effect")).to_contain_text("Each wrong try brings the card closer to locking itself")
     assert rows(screen, "#more")["Card"] == "0006 12345678"
-    screen.get_by_label("Admin PIN").fill("12345678")
+    screen.get_by_label("PIN", exact=True).fill("12345678")
     screen.get_by_role("button", name="Unlock").click()
     assert secret(ticket.take()) == "12345678"
 
@@ -225,23 +250,38 @@ def test_a_yes_with_digits(broker: PageBroker, screen: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "buttons"),
+    ("labels", "buttons", "means"),
     [
-        ({"ok": "Take this anyway", "notok": "Enter a new one"}, ["No: Enter a new one", "Yes: Take this anyway"]),
-        ({"ok": "Deny", "cancel": "Allow"}, ["Deny", "Allow"]),
-        ({"ok": "_Yes", "cancel": "_No"}, ["Deny", "Allow"]),
-        ({"ok": "No, stop", "notok": "Yes, go on"}, ["No: Yes, go on", "Yes: No, stop"]),
+        (
+            {"ok": "Take this anyway", "notok": "Enter a new one"},
+            ["No", "Yes"],
+            {"Yes means": "Take this anyway", "No means": "Enter a new one"},
+        ),
+        ({"ok": "Deny", "cancel": "Allow"}, ["Deny", "Allow"], {}),
+        ({"ok": "_Yes", "cancel": "_No"}, ["Deny", "Allow"], {}),
+        ({"ok": "No, stop", "notok": "Yes"}, ["No", "Yes"], {"Yes means": "No, stop"}),
     ],
-)  # fmt: skip
+)
 def test_a_yes_is_always_called_a_yes(
-    broker: PageBroker, screen: Page, labels: dict[str, Any], buttons: list[str]
+    broker: PageBroker, screen: Page, labels: dict[str, Any], buttons: list[str], means: dict[str, str]
 ) -> None:
-    """The asker may word the buttons of a confirmation, but never swap their meaning."""
+    """The asker words no button; what it calls them stands among its claims."""
     ticket = broker.put(PASSPHRASE._replace(kind="confirm", keeper="none", **labels))
     shown(screen, ticket)
     expect(screen.locator(".buttons button")).to_have_text(buttons)
+    assert {term: text for term, text in rows(screen, "#said").items() if "means" in term} == means
     screen.locator(".buttons button").first.click()
     assert ticket.take().answer == "no"
+
+
+@pytest.mark.parametrize("kind", ["confirm", "notice"])
+def test_the_text_of_a_question_is_never_folded_away(broker: PageBroker, screen: Page, kind: str) -> None:
+    """Where nothing is typed the text is the question, whether or not it names a key."""
+    text = "Really do this?\n\n" + "blah " * 60 + "This will DELETE the secret key."
+    shown(screen, broker.put(PASSPHRASE._replace(kind=kind, keeper="none", text=text)))
+    expect(screen.locator("#text")).to_be_visible()
+    expect(screen.locator("#text")).to_contain_text("This will DELETE the secret key.")
+    expect(screen.locator("#long")).to_be_hidden()
 
 
 def test_a_notice_has_one_button(broker: PageBroker, screen: Page) -> None:
@@ -258,14 +298,16 @@ def test_a_notice_has_one_button(broker: PageBroker, screen: Page) -> None:
     expect(screen.get_by_role("heading", level=1)).to_have_text("Read")
 
 
-@pytest.mark.parametrize(("kind", "done"), [("challenge", "Accepted"), ("enrolment", "Enrolled")])
-def test_a_text_to_answer(broker: PageBroker, screen: Page, kind: str, done: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "label", "done"), [("challenge", "Response", "Accepted"), ("enrolment", "Answer", "Enrolled")]
+)
+def test_a_text_to_answer(broker: PageBroker, screen: Page, kind: str, label: str, done: str) -> None:
     """Challenge and enrolment show their text and take one line of it, readable and unknown to password managers."""
     prompt: Prompt = PASSPHRASE._replace(kind=kind, key=None, keeper="none", label="Response:", text="Decrypt: 7A55")
     ticket = broker.put(prompt)
     shown(screen, ticket)
     expect(screen.locator("#text")).to_have_text("Decrypt: 7A55")
-    field = screen.get_by_label("Response")
+    field = screen.get_by_label(label, exact=True)
     expect(field).to_have_attribute("type", "text")
     expect(field).to_have_attribute("autocomplete", "off")
     expect(screen.get_by_role("button", name="Show")).to_be_hidden()

@@ -239,7 +239,10 @@ def test_deny_that_ends_the_ticket_first(broker: PageBroker, screen: Page) -> No
 
 
 def test_wrong_then_right(broker: PageBroker, screen: Page) -> None:
-    """A wrong passphrase goes on by itself under the next ticket, which a reload finds too."""
+    """A wrong passphrase goes on by itself under the next ticket, which a reload finds too.
+
+    The reloaded page has seen no verdict: what it knows of the earlier try is the host's claim.
+    """
     first, second = broker.put(), broker.put(PASSPHRASE._replace(error="Bad Passphrase (try 2 of 3)", attempt=(2, 3)))
     question(screen, first)
     unlock(screen, "wrong")
@@ -249,11 +252,23 @@ def test_wrong_then_right(broker: PageBroker, screen: Page) -> None:
     expect(screen.get_by_label("Passphrase")).to_be_focused()
     expect(screen.get_by_label("Passphrase")).to_have_value("")
     assert screen.url == second.url
+    expect(screen.locator("#said")).not_to_contain_text("Bad Passphrase")
     screen.reload()
-    news(screen, "Wrong passphrase. Try 2 of 3.")
+    expect(screen.locator("#said")).to_contain_text("Bad Passphrase (try 2 of 3)")
+    expect(screen.locator("#news")).to_be_empty()
     unlock(screen, "right")
     second.conclude(second.take(), Verdict("accepted"))
     heading(screen, "Unlocked")
+
+
+def test_nobody_says_whether_it_was_right(broker: PageBroker, screen: Page) -> None:
+    """After a last try, or a card's PIN, the page claims neither success nor failure."""
+    ticket = broker.put()
+    question(screen, ticket)
+    unlock(screen)
+    ticket.conclude(ticket.take(), Verdict("unknown", "This was the last try."))
+    heading(screen, "Handed on")
+    expect(screen.locator("#panel-more")).to_have_text("web03 says: This was the last try.")
 
 
 def test_another_question_follows(broker: PageBroker, screen: Page) -> None:

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from unlatch import base64url
+from unlatch.broker import messages, pages
 from unlatch.errors import Malformed
 from unlatch.prompt import (
     KEEPERS,
@@ -33,6 +34,7 @@ from unlatch.prompt import (
 from unlatch.secret import Secret
 
 texts = st.text(max_size=30)  # never holds lone surrogates
+words = st.text("abcxyz", min_size=1, max_size=16)
 wholes = st.integers(0, 2**53 - 1)
 askers = st.builds(
     AskerInfo,
@@ -47,7 +49,7 @@ prompts = st.builds(
     Prompt,
     kind=st.sampled_from(KINDS),
     title=texts,
-    words=st.tuples(texts, texts),
+    words=st.tuples(words, words),
     asked=wholes,
     asker=askers,
     text=texts,
@@ -65,7 +67,7 @@ prompts = st.builds(
 )
 reply_keys = st.binary(min_size=32, max_size=32)
 answers = st.one_of(
-    st.tuples(st.just("secret"), reply_keys, st.binary(max_size=300).map(Secret)),
+    st.tuples(st.just("secret"), reply_keys, st.binary(min_size=1, max_size=300).map(Secret)),
     st.tuples(st.just("yes"), reply_keys, st.none(), texts),
     st.tuples(st.just("no"), reply_keys),
 ).map(lambda fields: Answer(*fields))
@@ -208,6 +210,12 @@ def value_at(value: Any, path: tuple[str | int, ...]) -> Any:
         (("attempt",), [1, 2, 3]),
         (("words",), ["only"]),
         (("words",), "am"),
+        (("words", 0), ""),
+        (("words", 0), "Amber"),
+        (("words", 0), "amber: root"),
+        (("words", 1), "é"),
+        (("words", 1), "x" * 17),
+        (("words", 1), "amber\n"),
         (("title",), "x" * (MAX_TEXT + 1)),
         (("title",), None),
         (("title",), "\ud800"),  # json.dumps writes an escape; no UTF-8 has it, so nobody could show or send it on
@@ -232,6 +240,7 @@ def test_details_within_their_limits(path: tuple[str | int, ...], wrong: object)
         {"reply_key": base64url.encode(bytes(32)) + "="},
         {"secret": None},
         {"secret": "YQ=="},
+        {"secret": ""},
         {"secret": base64url.encode(bytes(MAX_SECRET + 1))},
     ],
 )
@@ -262,3 +271,8 @@ def test_errors_and_reprs_do_not_quote() -> None:
     assert str(caught.value) == "malformed answer"
     assert repr(SECRET) == "Answer(redacted)"
     assert repr(NEXT) == "Verdict(wrong)"
+
+
+def test_the_outcomes_are_the_brokers_too() -> None:
+    """Broker and asker have the same outcomes, and the other pages of a prompt hear something for each."""
+    assert set(get_args(messages.Outcome)) == set(pages.WORDS) == set(OUTCOMES)

@@ -113,3 +113,15 @@ def test_private_directories_are_made_once_and_checked(tmp_path):
     os.chmod(folder, 0o777)
     with pytest.raises(runtime.Untrusted):
         runtime.make_private(folder, UID)
+
+
+def test_parents_are_as_private(tmp_path):
+    """With umask 002 a first start makes no directory that a later check refuses: the state directory is a parent."""
+    before = os.umask(0o002)
+    try:
+        runtime.make_private(str(tmp_path / "unlatch" / "run" / "askers"), UID)
+    finally:
+        os.umask(before)
+    for folder in ("unlatch", "unlatch/run", "unlatch/run/askers"):
+        runtime.make_private(str(tmp_path / folder), UID)
+        assert os.stat(tmp_path / folder).st_mode & 0o777 == 0o700

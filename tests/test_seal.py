@@ -157,7 +157,7 @@ def test_the_product_writes_the_link_vector() -> None:
 # -- both ways ---------------------------------------------------------------------------------------------------------
 
 
-@given(st.binary(max_size=300))
+@given(st.binary(min_size=1, max_size=300))
 def test_an_answer_reaches_the_asker(secret: bytes) -> None:
     """What is sealed with the link and the details shown opens with the asker's key, and tells its length in steps."""
     owned = known_link()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def admin_of(house: House) -> Path:
 
 def registration(**changes: Any) -> tuple[seal.OwnedLink, dict[str, Any]]:
     owned = seal.new_link(os.urandom)
-    prompt = Prompt("passphrase", "Unlock sql-root", ("amber", "otter"), 0)
+    prompt = Prompt("passphrase", "Unlock sql-root", ("amber", "onion"), 0)
     details = seal.seal_details(owned.link, seal.pad(details_to_json(prompt)), os.urandom)
     return owned, {
         "op": "register", "owner": base64url.encode(owned.owner), "fragment": owned.link.fragment,
@@ -193,8 +194,14 @@ def test_a_peer_that_does_not_read_is_dropped() -> None:
         def came(self, connection: Connection) -> None:
             self.connection = connection
 
+        def patience(self, connection: Connection) -> float:
+            return 0.0
+
         def said(self, connection: Connection, line: bytes, *, first: bool) -> None:
-            connection.send({"text": "x" * 50_000})
+            connection.send({"event": "x" * 50_000})
+
+        def refuse(self, connection: Connection, why: str, text: str) -> None:
+            raise AssertionError(text)
 
         def left(self, connection: Connection) -> None:
             self.lost += 1
@@ -256,6 +263,7 @@ def test_an_admin_sees_only_what_is_his(served: House) -> None:
     asker, owned = put(served)
     with asker:
         assert served.ask_admin({"op": "list"})["prompts"]
+        assert served.ask_admin({"op": "status"})["broker"]["open"] > 0
         with somebody_else():
             other = Line(admin_of(served))
         with other:
@@ -264,7 +272,8 @@ def test_an_admin_sees_only_what_is_his(served: House) -> None:
             other.send({"op": "status"})
             status = other.read()
             assert status["prompts"] == []
-            assert status["broker"]["pid"]
+            assert status["broker"].keys() == {"version", "pid", "uptime", "address", "page"}
+            assert status["notifiers"] == []
             proof = {"page": base64url.encode(bytes(16)), "proof": base64url.encode(bytes(32))}
             other.send({"op": "page", "ticket": owned.link.ticket_text, "verb": "view", "body": proof})
             assert other.read() == {"event": "page", "status": 404, "body": {}}
@@ -325,6 +334,45 @@ def on_demand(house: House) -> Line:
     place = runtime.own(os.getuid(), house.environ(), str(house.root))
     start.connect(place, os.getuid(), house.environ()).close()
     return Line(askers_of(house))
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:8420", "unix:{public}/page.sock", "unix:{public}/ours/page.sock"])
+def test_a_broker_that_comes_and_goes_needs_an_address_that_nobody_can_take(house: House, listen: str) -> None:
+    """While nobody asks the port is free, and so is a socket where others may write: so it does not serve there."""
+    public = house.root / "public"
+    public.mkdir()
+    public.chmod(0o777)
+    (public / "ours").mkdir(mode=0o700)
+    house.configure()
+    text = re.sub(r"(?m)^listen = .*$", f'listen = "{listen.format(public=public)}"', house.settings.read_text())
+    house.settings.write_text(text)
+    with on_demand(house) as asker:
+        (event,) = asker.until_end()
+    assert (event["event"], event["why"]) == ("refused", "config")
+    assert "could take the page's" in event["text"]
+    until(lambda: not house.brokers(), "the end of a broker that is no use")
+
+
+@pytest.mark.parametrize("screen", [False, True])
+def test_links_are_printed_at_a_terminal_only(house: House, screen: bool) -> None:
+    """A supervisor's pipe or file is a log; what is no terminal is no end-to-end notifier either."""
+    house.settings.write_text('listen = "127.0.0.1:0"\n')
+    ours, theirs = os.openpty() if screen else os.pipe()
+    broker = subprocess.Popen([UNLATCH, "serve"], env=house.environ(), stdout=theirs, stderr=subprocess.DEVNULL)
+    os.close(theirs)
+    until(house.is_served, "the broker")
+    assert bool(house.ask_admin({"op": "status"})["notifiers"]) is screen
+    asker, owned = put(house)
+    with asker:
+        if screen:
+            assert asker.read()["event"] == "delivered"
+            os.set_blocking(ours, False)
+            assert owned.link.fragment in os.read(ours, 65536).decode()
+    broker.terminate()
+    broker.wait(PATIENCE)
+    if not screen:
+        assert os.read(ours, 65536) == b""
+    os.close(ours)
 
 
 @pytest.mark.parametrize("what", ["settings", "port"])

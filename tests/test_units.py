@@ -11,6 +11,7 @@ import pytest
 from real import real
 
 from unlatch import runtime
+from unlatch.broker import systemd
 
 UNITS = Path(__file__).parents[1] / "systemd"
 
@@ -23,14 +24,14 @@ def settings(path: Path, section: str) -> dict[str, str]:
     return dict(unit[section])
 
 
-@pytest.mark.parametrize("manager", ["system", "user"])
-def test_systemd_has_nothing_to_say(tmp_path: Path, manager: str) -> None:
+@pytest.mark.parametrize(("manager", "count"), [("system", 4), ("user", 3)])
+def test_systemd_has_nothing_to_say(tmp_path: Path, manager: str, count: int) -> None:
     """``systemd-analyze verify`` exits with 0 on unknown keys: it must also be silent."""
     for unit in UNITS.joinpath(manager).glob("unlatch*"):
         text = unit.read_text().replace("/usr/local/bin/unlatch", shutil.which("true") or "")
         (tmp_path / unit.name).write_text(re.sub(r"^Documentation=.*\n", "", text, flags=re.MULTILINE))
     units = sorted(tmp_path.glob("unlatch*"))
-    assert len(units) == 3
+    assert len(units) == count
     done = subprocess.run(
         [real("systemd-analyze"), "verify", f"--{manager}", *units],
         env={"XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path), "PATH": os.environ["PATH"]},
@@ -59,3 +60,15 @@ def test_the_units_and_the_askers_agree_on_the_places(monkeypatch: pytest.Monkey
             listener = settings(UNITS / manager / f"{unit}.socket", "Socket")
             assert listener["FileDescriptorName"] == name
             assert listener["ListenStream"].replace("%t", run) == path
+
+
+def test_systemd_holds_the_pages_address() -> None:
+    """The broker knows the socket by its name; it is the proxy's group that may open it, and it is there before us."""
+    page = settings(UNITS / "system" / "unlatch-page.socket", "Socket")
+    assert page["FileDescriptorName"] in systemd.NAMES
+    assert page["SocketMode"] == "0660"
+    assert settings(UNITS / "system" / "proxy.conf", "Socket").keys() == {"SocketGroup"}
+    service = settings(UNITS / "system" / "unlatch.service", "Service")
+    assert "unlatch-page.socket" in service["Sockets"].split()
+    # A service's directory is removed and made anew with it, and whatever it holds.
+    assert os.path.basename(os.path.dirname(page["ListenStream"])) != service.get("RuntimeDirectory")

@@ -1,5 +1,6 @@
 """What people install: the built wheel, in its own environment, called through a symlink, exchanged while in use."""
 
+import fcntl
 import importlib.metadata
 import os
 import shutil
@@ -20,8 +21,17 @@ PURELIB = Path(sysconfig.get_path("purelib"))
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from this checkout without network: the build backend is one of the tests' requirements."""
-    directory = tmp_path_factory.mktemp("wheel")
+    """The wheel, built once for all workers, without network: the build backend is among the tests' requirements."""
+    shared = tmp_path_factory.getbasetemp()
+    directory = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "wheel"
+    directory.mkdir(exist_ok=True)
+    with open(directory / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return next(directory.glob("unlatch-*.whl"), None) or build(directory)
+
+
+def build(directory: Path) -> Path:
+    """Build the wheel into a directory."""
     built = subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", directory],
         cwd=ROOT, check=False, capture_output=True, text=True,

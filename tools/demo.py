@@ -25,7 +25,8 @@ PATH = os.environ.get("PATH", "/usr/bin:/bin")
 ANSWER = os.environ.get("ANSWER", "")
 PASSPHRASE = "open sesame"  # of a key that nobody will miss
 KEY = "Database Admin <root@db01.example>"
-AGENT = f"pinentry-program {BIN}/pinentry-unlatch\ndisable-scdaemon\n"
+# s2k-count: the agent would take seconds to find out what costs an attacker 100 ms; this key protects nothing.
+AGENT = f"pinentry-program {BIN}/pinentry-unlatch\ndisable-scdaemon\ns2k-count 65536\n"
 SETTINGS = 'public_url = "http://localhost:{port}/"\nlisten = "127.0.0.1:{port}"\n'
 START_SECONDS = 20.0
 CLOSE_SECONDS = 40.0  # a broker keeps the page up to 30 s for a verdict that nobody fetched
@@ -131,7 +132,8 @@ def main() -> int:
     """Run the demonstration; 0 only if the right password came out and nothing was left behind."""
     port = chosen_port()
     check_free(port)
-    root = Path(tempfile.mkdtemp(prefix="unlatch-demo-", dir="/tmp"))  # a GNUPGHOME must have a short name
+    # GnuPG's sockets lie in GNUPGHOME, and a socket's name has at most 107 bytes (unix(7)).
+    root = Path(tempfile.mkdtemp(prefix="unlatch-demo-", dir=None if len(tempfile.gettempdir()) < 40 else "/tmp"))
     stage = Stage(root, port)
     try:
         say("making a throw-away GnuPG key and a password store")
@@ -149,6 +151,8 @@ def main() -> int:
 def play(stage: Stage, service: "subprocess.Popen[str]") -> None:
     """From the ring to the released password."""
     link = stage.link(service)
+    if not sys.stdout.isatty():  # only a terminal gets it from the broker
+        say(f"the link is:  {link}")
     say(f"the passphrase to enter there is:  {PASSPHRASE}")
     if ANSWER == "auto":
         say("ANSWER=auto: the terminal answerer enters it")

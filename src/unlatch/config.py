@@ -7,7 +7,6 @@ import os
 import pwd
 import re
 import stat
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -63,6 +62,9 @@ class Loaded(NamedTuple):
     path: str
 
 
+_LOCALHOST = re.compile(r"http://((?:[^/:]*\.)?localhost)[:/]")
+
+
 def load(path: str | None, environ: Mapping[str, str], uid: int) -> Loaded:
     """Read ``path``, else ``$UNLATCH_CONFIG``, else the first file of the search that exists, else the defaults.
 
@@ -73,7 +75,7 @@ def load(path: str | None, environ: Mapping[str, str], uid: int) -> Loaded:
     if not file:
         return Loaded(Settings(), (), "")
     try:
-        text = _read(file)
+        text = _read(file, uid)
         data = _parse(file, text)
     except _Unusable as unusable:
         return Loaded(Settings(rules=None), (unusable.mistake,), file)
@@ -114,14 +116,17 @@ class _Unusable(Exception):
         self.mistake = mistake
 
 
-def _read(file: str) -> str:
+def _read(file: str, uid: int) -> str:
     try:
         with open(file, "rb", opener=_open_at_once) as opened:
-            mode = os.fstat(opened.fileno()).st_mode
-            if not stat.S_ISREG(mode):
+            status = os.fstat(opened.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 raise _Unusable(Mistake(file, 0, "", "cannot be read: not a regular file"))
-            if mode & stat.S_IWOTH:  # whoever writes it chooses the programs that the broker runs
-                raise _Unusable(Mistake(file, 0, "", 'everybody may write it; run "chmod o-w" on it'))
+            # Whoever writes it chooses the programs that the broker runs and who is rung.
+            if status.st_uid not in (0, uid):
+                raise _Unusable(Mistake(file, 0, "", f"belongs to uid {status.st_uid}; it must be root's or your own"))
+            if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise _Unusable(Mistake(file, 0, "", 'others may write it; run "chmod go-w" on it'))
             data = opened.read(MAX_FILE + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         why = (error.strerror or "").lower() if isinstance(error, OSError) else "not a path"
@@ -144,6 +149,8 @@ _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\
 
 
 def _parse(file: str, text: str) -> dict[str, Any]:
+    import tomllib  # 1.5 MiB that an asker without a configuration need not hold
+
     try:
         return tomllib.loads(text)
     except RecursionError:
@@ -213,7 +220,18 @@ def _settings(data: dict[str, Any], path: str, report: _Report) -> Settings:
         report.add(("listen_group",), 'is for a Unix socket only; accepted with listen = "unix:/absolute/path"')
     if "public_url" not in data:
         values["public_url"] = _own_url(listen, report)
-    return Settings(**values)
+    settings = Settings(**values)
+    _check_localhost(settings, report)
+    return settings
+
+
+def _check_localhost(settings: Settings, report: _Report) -> None:
+    """``localhost`` is 127.0.0.1 and ::1: on another address, also 0.0.0.0, one of them is left for others to take."""
+    named = _LOCALHOST.match(settings.public_url)
+    if named and isinstance(settings.listen, Tcp) and settings.listen.host not in ("localhost", "127.0.0.1", "::1"):
+        accepted = '"localhost:PORT", "127.0.0.1:PORT" or "[::1]:PORT"'
+        text = f"is not what a browser opens for http://{named[1]}, so others could answer there; accepted: {accepted}"
+        report.add(("listen",), text)
 
 
 def _own_url(listen: Tcp | Unix, report: _Report) -> str:

@@ -4,20 +4,25 @@ All of it is a hint for the person on the page, as this host's /proc reports it;
 from the broker. The rules that hold here:
 - What cannot be known is left empty. A missing owner, or a pid of another namespace, is "unknown" and never "dead":
   else a prompt from a container would be withdrawn before anybody saw it.
-- A process is held by its pidfd while it is read. A pid that was given to another process meanwhile is not reported.
+- The owner is held by its pidfd; an ancestor must have started when it did before, and still have the child that led
+  to it, after it was read. A pid that was given to another process meanwhile cuts the chain off.
+- An argument may be a secret: one is taken for a name only if it is a script's file.
 - Every read is bounded. Nothing is retried.
 """
 
 import os
+import re
 import select
 from typing import NamedTuple
 
 from unlatch.prompt import MAX_CHAIN, AskerInfo, Process
 
 MAX_READ = 4096  # bytes of one /proc file; stat and cgroup have some hundred
-MAX_ARGS = 1000  # bytes of an argument list that are shown
+# So that details with sixteen processes stay below seal.MAX_SEALED whatever their names are.
+MAX_SHOWN = 200  # bytes of an argument list, characters of anything else
+MAX_NAME = 32  # characters; the kernel's own names have 15
 
-_INTERPRETERS = ("sh", "dash", "bash", "ksh", "zsh", "perl", "ruby", "node")
+_INTERPRETER = re.compile(r"sh|dash|bash|ksh|zsh|perl|ruby|node|python(3(\.[0-9]+)?)?")
 _MANAGERS = ("systemd", "init", "runit", "s6-svscan", "supervisord")
 
 
@@ -49,7 +54,7 @@ def owner(option: str, nodename: str) -> Owner | None:
     except OSError:
         return None
     found, ours = _stat(int(pid)), _stat(os.getpid())
-    if found is None or ours is None or found.started > ours.started or ended(pidfd):
+    if found is None or ours is None or found.started > ours.started:
         os.close(pidfd)
         return None
     return Owner(int(pid), pidfd)
@@ -102,24 +107,27 @@ def _hierarchy(line: str) -> tuple[str, str]:
 def _chain(who: Owner) -> list[Process]:
     """The owner and its ancestors, up to what a service manager started."""
     chain: list[Process] = []
-    pid, child = who.pid, 0
+    pid = who.pid
+    child: tuple[int, _Stat] | None = None
     while pid > 1 and len(chain) < MAX_CHAIN:
         stat = _stat(pid)
         if stat is None or (chain and stat.name in _MANAGERS):
             break
-        arguments = _read(pid, "cmdline", MAX_ARGS).split("\0")
-        process = Process(pid, _printable(_name(stat.name, arguments)), _printable(" ".join(arguments).strip()))
-        # Still the child's parent after it was read: so it lived all the while, and the pid was its own.
-        if child and _parent(child) != pid:
+        arguments = _read(pid, "cmdline", MAX_SHOWN).split("\0")
+        process = Process(
+            pid, _printable(_name(pid, stat.name, arguments))[:MAX_NAME], _printable(" ".join(arguments).strip())
+        )
+        if not (_is_still(pid, stat) and (child is None or _is_still(*child))):
             break
         chain.append(process)
-        pid, child = stat.parent, pid
+        pid, child = stat.parent, (pid, stat)
     return chain
 
 
-def _parent(pid: int) -> int:
-    stat = _stat(pid)
-    return stat.parent if stat else 0
+def _is_still(pid: int, before: _Stat) -> bool:
+    """Whether this is the process that it was, with the same parent (which lived all the while, then)."""
+    now = _stat(pid)
+    return now is not None and now[1:] == before[1:]
 
 
 def _stat(pid: int) -> _Stat | None:
@@ -131,11 +139,12 @@ def _stat(pid: int) -> _Stat | None:
     return _Stat(head.partition("(")[2], int(fields[1]), int(fields[19]))
 
 
-def _name(name: str, arguments: list[str]) -> str:
+def _name(pid: int, name: str, arguments: list[str]) -> str:
     """What people call a process: a script by its file, not by what runs it (``bash /usr/bin/pass`` is "pass")."""
-    interpreted = name in _INTERPRETERS or name.startswith("python")
-    script = arguments[1] if interpreted and len(arguments) > 1 else ""
-    return name if script.startswith("-") else script.rpartition("/")[2] or name
+    script = arguments[1] if _INTERPRETER.fullmatch(name) and len(arguments) > 1 else ""
+    # A relative path begins where the process works; join leaves an absolute one as it is.
+    is_file = not script.startswith("-") and os.path.isfile(os.path.join(f"/proc/{pid}/cwd", script))
+    return os.path.basename(script) if is_file else name
 
 
 def _read(pid: int, name: str, most: int = MAX_READ) -> str:
@@ -153,5 +162,5 @@ def _read(pid: int, name: str, most: int = MAX_READ) -> str:
 
 def _printable(text: str) -> str:
     """Text that can be shown and sent: no control characters, no lone surrogates (a tty's name is a file name)."""
-    shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    shown = text[:MAX_SHOWN].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(character if character.isprintable() else "\ufffd" for character in shown)

@@ -15,12 +15,14 @@ from unlatch.secret import Secret
 
 KINDS = ("passphrase", "new-passphrase", "pin", "confirm", "notice", "challenge", "enrolment")
 KEEPERS = ("agent", "program", "card", "none")
-OUTCOMES = ("accepted", "wrong", "next", "denied", "failed")
+OUTCOMES = ("accepted", "wrong", "next", "denied", "failed", "unknown")
 
 MAX_SECRET = 8192  # bytes; gpg-agent itself takes 255, a key file for LUKS is often 4096
 MAX_TEXT = 4096  # characters in one field; a pinentry line has at most 1000
 MAX_CHAIN = 16  # processes from the asker's caller up to the service
 
+# The page shows the match words as its own, above all claims; so they can say nothing (the list is unlatch.words).
+_WORD = re.compile(r"[a-z]{1,16}\Z")
 _SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can spell it, UTF-8 cannot: it could not be sent on or printed
 
 _T = TypeVar("_T")
@@ -120,7 +122,7 @@ def details_from_json(data: bytes) -> Prompt:
     return Prompt(
         kind=_one_of(fields["kind"], "kind", KINDS),
         keeper=_one_of(fields["keeper"], "keeper", KEEPERS),
-        words=_pair(fields["words"], "words", _text),
+        words=_pair(fields["words"], "words", _word),
         asked=_whole(fields["asked"], "asked"),
         attempt=None if fields["attempt"] is None else _pair(fields["attempt"], "attempt", _whole),
         digits=_bool(fields["digits"], "digits"),
@@ -162,7 +164,7 @@ def answer_from_json(data: bytes) -> Answer:
     if answer != "secret":
         return Answer(answer, reply_key, digits=_text(fields.get("digits", ""), "digits"))
     secret = base64url.decode(fields["secret"], "secret")
-    if len(secret) > MAX_SECRET:
+    if not 0 < len(secret) <= MAX_SECRET:  # GnuPG takes an empty one for "no passphrase", which nobody means here
         raise Malformed("secret")
     return Answer(answer, reply_key, Secret(secret))
 
@@ -217,6 +219,13 @@ def _text(value: object, what: str) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT or _SURROGATE.search(value):
         raise Malformed(what)
     return value
+
+
+def _word(value: object, what: str) -> str:
+    text = _text(value, what)
+    if not _WORD.match(text):
+        raise Malformed(what)
+    return text
 
 
 def _whole(value: object, what: str) -> int:

@@ -5,6 +5,7 @@ host. Nobody but the asker itself, root, or (for the host's broker) the user tha
 the directory or answer behind the socket: else any local user could pose as the broker and collect prompts.
 """
 
+import contextlib
 import os
 import select
 import socket
@@ -107,14 +108,25 @@ def peer(connection: socket.socket) -> Peer:
 
 
 def make_private(folder: str, uid: int) -> None:
-    """Create a directory (and its parents) that only ``uid`` may enter, or check the one that is there.
+    """Create a directory that only ``uid`` may enter, or check the one that is there.
+
+    Parents that are missing are made the same way: os.makedirs would give them what the umask leaves, and with 002
+    the state directory, which is a parent of sockets, would then be refused.
 
     Raises:
         OSError: it cannot be made.
         Untrusted: it exists and others own it or may write to it.
     """
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    _make(folder)
     _trusted_owners(folder, os.lstat(folder), uid, host=False)
+
+
+def _make(folder: str) -> None:
+    above = os.path.dirname(folder)
+    if above and not os.path.isdir(above):
+        _make(above)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
 
 
 def _trusted_owners(folder: str, status: os.stat_result, uid: int, *, host: bool) -> set[int]:

@@ -8,13 +8,11 @@ The rules that hold here:
 - Failing to open is one error without a reason (``SealBroken``); what failed is nobody's business.
 """
 
-import hashlib
-import hmac
 from collections.abc import Callable
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes, hpke
+from cryptography.hazmat.primitives import hashes, hmac, hpke
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -86,7 +84,7 @@ def new_link(random: RandomBytes) -> OwnedLink:
 
 def ticket_of(owner: bytes) -> bytes:
     """The ticket that only the holder of this owner token can register."""
-    return hashlib.sha256(b"unlatch/1 ticket" + owner).digest()[:TICKET_SIZE]
+    return _sha256(b"unlatch/1 ticket" + owner)[:TICKET_SIZE]
 
 
 def parse_link(ticket: object, fragment: object) -> Link:
@@ -139,7 +137,9 @@ def open_stamp(link: Link, sealed: bytes) -> bytes:
 
 def view_proof(view_key: bytes, nonce: bytes, page: bytes) -> bytes:
     """What a page sends to show that it has the link. Compare with ``hmac.compare_digest``."""
-    return hmac.digest(view_key, nonce + page, "sha256")
+    proof = hmac.HMAC(view_key, hashes.SHA256())
+    proof.update(nonce + page)
+    return proof.finalize()
 
 
 def seal_answer(link: Link, padded_details: bytes, answer: Answer) -> bytes:
@@ -190,8 +190,14 @@ def open_verdict(reply_key: bytes, ticket: bytes, sealed: bytes) -> Verdict:
 
 
 def _answer_info(link: Link, padded_details: bytes) -> bytes:
-    shown = hashlib.sha256(padded_details).digest()
-    return b"unlatch/1 answer" + link.ticket + keys_of(link).answer + shown
+    return b"unlatch/1 answer" + link.ticket + keys_of(link).answer + _sha256(padded_details)
+
+
+def _sha256(data: bytes) -> bytes:
+    # Not hashlib's: that would map a second libcrypto into every waiting asker, 4 MiB each.
+    digest = hashes.Hash(hashes.SHA256())
+    digest.update(data)
+    return digest.finalize()
 
 
 def _hkdf(secret: bytes, salt: bytes, info: bytes) -> bytes:

@@ -6,8 +6,11 @@ for an asker is moments later. docs/threat-model.md says so to users.
 """
 
 import ctypes
-import hmac
 import resource
+
+# What hmac.compare_digest is where there is no OpenSSL. Importing hmac would map a second libcrypto (4 MiB) into every
+# waiting asker.
+from _operator import _compare_digest
 from typing import NoReturn
 
 _PR_SET_DUMPABLE = 4  # prctl(2)
@@ -48,7 +51,7 @@ class Secret:
         return len(self._data) > 0
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and hmac.compare_digest(self._data, other._data)
+        return isinstance(other, Secret) and _compare_digest(self._data, other._data)
 
     def __repr__(self) -> str:
         return "Secret(redacted)"

@@ -1,16 +1,19 @@
 """The admin's socket: look at one's own prompts and answer them from the terminal; uid 0 sees all."""
 
 import itertools
+import os
 from collections.abc import Iterator
 from typing import Any
 
 from unlatch.broker.actions import Reply, Visitor
 from unlatch.broker.connections import Connection, Crowd
-from unlatch.broker.http import Gone
+from unlatch.broker.http import Held
+from unlatch.broker.pace import Pace
 from unlatch.broker.remote import LOCAL
 from unlatch.broker.server import Broker
 
 PER_UID = 64  # connections: people at terminals, and a monitoring program or two
+BURST = 256  # lines of one user at once
 MAX_ROWS = 10_000  # more than anybody reads
 
 
@@ -20,8 +23,9 @@ class Admins:
     def __init__(self, broker: Broker) -> None:
         self.max_unread = 16_777_216  # a long list, as root sees it
         self.crowd = Crowd(PER_UID)
+        self._pace = Pace(BURST)
         self._broker = broker
-        self._waiting: dict[Connection, Gone | None] = {}
+        self._waiting: dict[Connection, Held | None] = {}
 
     def came(self, connection: Connection) -> None:
         room = self.crowd.enter(connection)
@@ -31,6 +35,9 @@ class Admins:
         elif not room:
             connection.refuse("quota", "this user has too many connections")
 
+    def patience(self, connection: Connection) -> float:
+        return self._pace.wait(self._broker.now(), connection.uid)
+
     def said(self, connection: Connection, line: bytes, *, first: bool) -> None:
         from unlatch.broker import messages
 
@@ -38,7 +45,8 @@ class Admins:
         match messages.decode_admin(line, first):
             case messages.Status():
                 prompts = _rows(pending.prompts(now, connection.uid))
-                connection.send({**self._broker.status(), "prompts": prompts})
+                whole = connection.uid in (0, os.geteuid())
+                connection.send({**self._broker.status(whole=whole), "prompts": prompts})
             case messages.List():
                 connection.send({"event": "list", "prompts": _rows(pending.links(now, connection.uid))})
             case messages.Page(ticket=ticket, verb=verb, body=body):
@@ -49,11 +57,14 @@ class Admins:
                 visitor = Visitor(LOCAL, connection.uid)
                 self._waiting[connection] = self._broker.page(ticket, verb, bytes(body), visitor, reply)
 
+    def refuse(self, connection: Connection, why: str, text: str) -> None:
+        connection.refuse(why, text)
+
     def left(self, connection: Connection) -> None:
         self.crowd.leave(connection)
-        gone = self._waiting.pop(connection, None)
-        if gone is not None:
-            gone()
+        held = self._waiting.pop(connection, None)
+        if held is not None:
+            held.gone()
         self._broker.settle()
 
 

@@ -6,10 +6,13 @@ special here.
 
 from unlatch.broker.actions import Peer
 from unlatch.broker.connections import Connection, Crowd, user_name
+from unlatch.broker.pace import Pace
 from unlatch.broker.server import Broker
 
 PER_PROMPT = 4  # connections that one uid may hold for each prompt that it may have open
 AT_LEAST = 64  # connections of one uid, however few prompts: askers that come and go
+
+PER_CONNECTION = 4  # lines at once: register, taken, verdict, and one more
 
 
 class Askers:
@@ -18,17 +21,22 @@ class Askers:
     def __init__(self, broker: Broker) -> None:
         self.max_unread = 262_144  # some answers, each at most 32 KiB
         self._broker = broker
-        self.crowd = Crowd(max(AT_LEAST, PER_PROMPT * broker.settings.quota_open))
+        room = max(AT_LEAST, PER_PROMPT * broker.settings.quota_open)
+        self.crowd = Crowd(room)
+        self._pace = Pace(PER_CONNECTION * room)
 
     def came(self, connection: Connection) -> None:
         room = self.crowd.enter(connection)
         self._broker.prepare()
         if connection.uid == self._broker.overflow_uid:
-            self._refuse(connection, "uid", "the kernel does not say who asks (a user namespace without a mapping)")
+            self.refuse(connection, "uid", "the kernel does not say who asks (a user namespace without a mapping)")
         elif not room:
-            self._refuse(connection, "quota", "this user has too many connections")
+            self.refuse(connection, "quota", "this user has too many connections")
         elif self._broker.refusal:
-            self._refuse(connection, "config", self._broker.refusal)
+            self.refuse(connection, "config", self._broker.refusal)
+
+    def patience(self, connection: Connection) -> float:
+        return self._pace.wait(self._broker.now(), connection.uid)
 
     def said(self, connection: Connection, line: bytes, *, first: bool) -> None:
         from unlatch.broker import messages
@@ -48,12 +56,18 @@ class Askers:
                 actions = pending.withdraw(now, connection, ticket, why)
         self._broker.perform(actions)
 
+    def refuse(self, connection: Connection, why: str, text: str) -> None:
+        self._broker.audit.write(
+            {
+                "event": "refused",
+                "uid": connection.uid,
+                "user": user_name(connection.uid),
+                "why": why,
+                "text": text[:1000],
+            }
+        )
+        connection.refuse(why, text)
+
     def left(self, connection: Connection) -> None:
         self.crowd.leave(connection)
         self._broker.asker_gone(connection)
-
-    def _refuse(self, connection: Connection, why: str, text: str) -> None:
-        self._broker.audit.write(
-            {"event": "refused", "uid": connection.uid, "user": user_name(connection.uid), "why": why, "text": text}
-        )
-        connection.refuse(why, text)

@@ -9,10 +9,15 @@ import json
 import os
 import socket
 import stat
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
 JOURNAL = "/run/systemd/journal/socket"
+# Of one uid. What goes beyond is counted, so that nobody can fill the disk by asking or by being refused.
+REFUSALS_PER_MINUTE = 30
+RECORDS_PER_MINUTE = 300  # refusals among them
+_REFUSALS = ("refusal", "refused")  # of a prompt or a page, and of a whole connection
 # O_NONBLOCK: opening a fifo that somebody put there must fail and not wait for its reader.
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -26,10 +31,47 @@ class Audit:
         self.trouble = ""
         self._wall_clock = wall_clock
         self._journal = journal
+        self._minute = ""
+        self._written: Counter[Any] = Counter()  # in this minute, by uid, as the three below
+        self._refusals: Counter[Any] = Counter()
+        self._too_many: Counter[Any] = Counter()
+        self._refused_too_often: Counter[Any] = Counter()
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Write one record to the file and, where there is one, to the journal."""
-        line = json.dumps({"time": self._wall_clock(), **record}, separators=(",", ":"))
+        time = self._wall_clock()
+        minute = time[: len("2026-11-22T03:00")]
+        if minute != self._minute:
+            self._minute = minute
+            self._begin_minute(time)
+        if self._has_room(record.get("uid"), refusal=record.get("event") in _REFUSALS):
+            self._write({"time": time, **record})
+
+    def close(self) -> None:
+        """At the broker's end: what the last minute had too many."""
+        self._begin_minute(self._wall_clock())
+
+    def _has_room(self, uid: Any, *, refusal: bool) -> bool:
+        if refusal and self._refusals[uid] >= REFUSALS_PER_MINUTE:
+            self._refused_too_often[uid] += 1
+            return False
+        if self._written[uid] >= RECORDS_PER_MINUTE:
+            self._too_many[uid] += 1
+            return False
+        self._written[uid] += 1
+        self._refusals[uid] += refusal
+        return True
+
+    def _begin_minute(self, time: str) -> None:
+        """Say how much the last one had too many, and count anew."""
+        for uid in self._too_many.keys() | self._refused_too_often.keys():
+            refusals, others = self._refused_too_often[uid], self._too_many[uid]
+            self._write({"time": time, "event": "left-out", "uid": uid, "refusals": refusals, "records": others})
+        for counter in (self._written, self._refusals, self._too_many, self._refused_too_often):
+            counter.clear()
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        line = json.dumps(record, separators=(",", ":"))
         # What does not reach the journal is in the file; a machine without systemd has none.
         with contextlib.suppress(OSError):
             _send_to_journal(self._journal, line)

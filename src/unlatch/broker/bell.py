@@ -10,7 +10,7 @@ from unlatch.broker.actions import Actions, End, Remind, Ring
 from unlatch.broker.notice import Notice, unit_of
 from unlatch.broker.policy import Policy
 from unlatch.broker.quotas import RingQuota
-from unlatch.broker.records import OpenLink, OpenPrompt
+from unlatch.broker.records import DELIVERED, RINGING, OpenLink, OpenPrompt
 
 QUIET_SECONDS = 600  # the same user and key asking again within this time edits the old message
 _CROWDED = "Too many pages opened the last link. This is a fresh one."
@@ -39,7 +39,7 @@ class Bell:
         return rang.prompt_id if rang else ""
 
     def forget(self, prompt: OpenPrompt) -> None:
-        """The prompt got what it wanted: what the same user and key ask next is a new matter."""
+        """Somebody answered: what the same user and key ask next is a new question, and rings."""
         rang = self._rang.get((prompt.uid, prompt.coalesce))
         if rang and rang.prompt_id == prompt.id:
             del self._rang[prompt.uid, prompt.coalesce]
@@ -64,7 +64,7 @@ class Bell:
         if prompt.coalesce and not quiet:
             self._rang.pop((prompt.uid, prompt.coalesce), None)
             self._rang[prompt.uid, prompt.coalesce] = _Rang(now, prompt.id)
-        prompt.delivery |= {name: "ringing" for name in notifiers if name not in prompt.delivered()}
+        prompt.delivery |= dict.fromkeys(notifiers, RINGING)
         return [Ring(prompt.id, self._notice(now, link, note=note, quiet=quiet), notifiers)]
 
     def ring_fresh(self, now: float, link: OpenLink, notifiers: tuple[str, ...]) -> Actions:
@@ -78,7 +78,8 @@ class Bell:
 
     def remind(self, now: float, prompt: OpenPrompt, *, crowded: bool = False) -> Actions:
         """Call attention to the newest link again, where it arrived; elsewhere it is still being sent."""
-        if not (names := prompt.delivered()):
+        names = tuple(name for name, what in prompt.delivery.items() if what == DELIVERED)
+        if not names:
             return []
         notice = self._notice(now, prompt.links[-1], note=_NO_MORE if crowded else "")
         return [Remind(prompt.id, notice, names)]
@@ -88,7 +89,7 @@ class Bell:
         if not prompt.delivery:
             return []
         notice = self._notice(now, prompt.links[-1])._replace(link="", remaining=0.0, quiet=True)
-        return [End(prompt.id, notice, prompt.delivered(), outcome)]
+        return [End(prompt.id, notice, prompt.reached, outcome)]
 
     def _notice(self, now: float, link: OpenLink, *, note: str = "", quiet: bool = False) -> Notice:
         prompt, question = link.prompt, link.question()

@@ -4,17 +4,22 @@ Who is there is what the kernel says (SO_PEERCRED), as of connect(2). A peer fro
 ours shows up as the overflow uid, and so does everybody else in that position: nobody is served under that uid. A line
 that breaks the protocol is answered with its reason and the connection ends, because whatever wrote it does not speak
 our language.
+
+One line is taken at a time, and others have their turn before the next; while lines wait, no more is read. A uid that
+has said too much is heard later, and who is refused again and again is hung up on.
 """
 
 import asyncio
 import pwd
 import socket
+from collections import deque
 from typing import Any, Protocol
 
 from unlatch import runtime
 from unlatch.errors import Malformed
 from unlatch.wire import lines
 
+MOST_REFUSALS = 16  # told to one connection: a front end gives up after the first
 OVERFLOW_UID = 65534  # the kernel's default, for a sandbox that hides the file below
 _OVERFLOW_UID_FILE = "/proc/sys/kernel/overflowuid"
 
@@ -30,12 +35,18 @@ class Side(Protocol):
     def came(self, connection: "Connection") -> None:
         """Somebody connected, and the kernel has said who."""
 
+    def patience(self, connection: "Connection") -> float:
+        """Seconds until this peer may say its next line; 0: now, and it is counted."""
+
     def said(self, connection: "Connection", line: bytes, *, first: bool) -> None:
         """One line; ``first``: of this connection.
 
         Raises:
             Malformed: it breaks the protocol.
         """
+
+    def refuse(self, connection: "Connection", why: str, text: str) -> None:
+        """Tell why nothing comes of it, and hang up."""
 
     def left(self, connection: "Connection") -> None:
         """The connection is closed. Called once for each that came."""
@@ -49,6 +60,8 @@ class Connection(asyncio.Protocol):
         self.gid = -1
         self._side = side
         self._buffer = lines.LineBuffer()
+        self._lines: deque[bytes] = deque()
+        self._refusals = 0
         self._transport: asyncio.Transport
         self._first = True
         self._closing = False
@@ -63,16 +76,34 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            for line in self._buffer.feed(data):
-                if self._closing:
-                    return
-                first, self._first = self._first, False
-                self._side.said(self, line, first=first)
+            self._lines.extend(self._buffer.feed(data))
+        except Malformed as error:
+            self._side.refuse(self, "line", str(error))
+        self._hear()
+
+    def _hear(self) -> None:
+        """Take one line, if there is one, and see to it that the next gets its turn."""
+        if self._lines and not self._closing:
+            seconds = self._side.patience(self)
+            if not seconds:
+                self._take(self._lines.popleft())
+        if self._closing:
+            self._lines.clear()
+        elif self._lines:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_later(seconds, self._hear)
+        else:
+            self._transport.resume_reading()
+
+    def _take(self, line: bytes) -> None:
+        first, self._first = self._first, False
+        try:
+            self._side.said(self, line, first=first)
         except Malformed as error:
             if error.what == "v":
-                self.refuse("version", "this broker speaks another version of the protocol")
+                self._side.refuse(self, "version", "this broker speaks another version of the protocol")
             else:
-                self.refuse("line", str(error))
+                self._side.refuse(self, "line", str(error))
 
     def pause_writing(self) -> None:
         self._closing = True
@@ -86,6 +117,10 @@ class Connection(asyncio.Protocol):
         """Tell the peer something."""
         if not self._transport.is_closing():
             self._transport.write(lines.encode(event))
+        if event["event"] == "refused":
+            self._refusals += 1
+            if self._refusals == MOST_REFUSALS:
+                self.close()
 
     def refuse(self, why: str, text: str) -> None:
         """Tell why not, and hang up. ``why`` is a code of docs/protocol.md section 4."""

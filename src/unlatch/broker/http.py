@@ -2,15 +2,17 @@
 
 The rules of this file:
 - Everything is bounded: header, body, the time for a whole request, for an answer and for its reader, connections.
-- When too many wait to say something, whoever has been silent longest makes room. So a thousand idle connections block
-  nobody. A connection whose request is being answered is never the one: to get that far it had to prove a link.
+- Silent connections and held requests (long polls) each have their own room. When one is full, whoever holds most of it
+  (an address; the user whose prompt it is) loses the oldest. So a thousand idle connections block nobody, no user's
+  pages keep another's out, and no newcomer is the one who goes, as long as he speaks: see ``MAX_SILENT``.
 - What is malformed, too large or not ours gets the site's one ``nothing``; it tells a stranger nothing.
 - One write for a response (two cost a delayed acknowledgement: 126 against 40 ms on a phone), and no further request
   is looked at while the peer does not read.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable
 from typing import NamedTuple, Protocol
 
 import h11
@@ -21,8 +23,11 @@ MAX_HEADER = 8192  # bytes; browsers send some hundreds, a proxy adds some
 MAX_BODY = 32768  # bytes; the largest answer is a sealed secret of 8192 bytes: 15 KiB of base64url
 MAX_READ = 16384  # bytes taken from a socket at once
 MAX_AHEAD = 8192  # bytes taken while an answer is on its way; then we stop reading
-MAX_CONNECTIONS = 256
-MAX_SILENT = 32  # connections of one address that have no request on its way
+# Connections without a request on its way. A proxy and a local attacker have the same address, so nobody can be told
+# apart by it; but a newcomer goes only when this many others came after him: 2 s at 256 a second.
+MAX_SILENT = 512
+MAX_HELD = 256  # requests that wait for news
+MAX_HELD_EACH = 64  # for the prompts of one user
 REQUEST_SECONDS = 10.0  # for a whole request, however slowly it trickles; and for the silence between two
 ANSWER_SECONDS = 40.0  # a long poll takes 25
 LEAVE_SECONDS = 2.0  # for the peer to read the last response and hang up
@@ -47,7 +52,13 @@ class Response(NamedTuple):
 
 
 Reply = Callable[[Response], None]
-Gone = Callable[[], None]
+
+
+class Held(NamedTuple):
+    """A request that is answered later, for the prompt of ``owner``. ``gone`` is called if its client leaves first."""
+
+    owner: Hashable
+    gone: Callable[[], None]
 
 
 class Site(Protocol):
@@ -56,11 +67,40 @@ class Site(Protocol):
     def nothing(self) -> Response:
         """The one answer to everything that is not ours to explain."""
 
-    def respond(self, request: Request, reply: Reply) -> Gone | None:
-        """Answer by calling ``reply`` once: at once, or within ``ANSWER_SECONDS``. It may come too late: harmless.
+    def respond(self, request: Request, reply: Reply) -> Held | None:
+        """Answer by calling ``reply`` once: at once, or within ``ANSWER_SECONDS``. It may come too late: harmless."""
 
-        What it returns is called if the client hangs up before the reply.
-        """
+
+class Room:
+    """Connections of one kind, each with its holder; pure."""
+
+    def __init__(self, most: int, most_each: int) -> None:
+        self._most = most
+        self._most_each = most_each
+        self._holders: dict[Connection, Hashable] = {}  # in the order in which they came
+        self._counts: Counter[Hashable] = Counter()
+
+    def enter(self, connection: "Connection", holder: Hashable) -> "Connection | None":
+        """Take one in; returns who must go for it."""
+        self.leave(connection)
+        self._holders[connection] = holder
+        self._counts[holder] += 1
+        if self._counts[holder] > self._most_each:
+            return self._oldest_of(holder)
+        if len(self._holders) > self._most:
+            return self._oldest_of(self._counts.most_common(1)[0][0])
+        return None
+
+    def leave(self, connection: "Connection") -> None:
+        """It is here no more, if it was."""
+        if connection in self._holders:
+            holder = self._holders.pop(connection)
+            self._counts[holder] -= 1
+            if not self._counts[holder]:
+                del self._counts[holder]
+
+    def _oldest_of(self, holder: Hashable) -> "Connection":
+        return next(connection for connection, its in self._holders.items() if its == holder)
 
 
 class Server:
@@ -71,7 +111,8 @@ class Server:
         self.networks = networks
         self.buffer = memoryview(bytearray(MAX_READ))  # one for all: it is read and emptied in one go
         self.loop = asyncio.get_running_loop()
-        self._silent: dict[Connection, str] = {}  # in the order in which they fell silent
+        self._silent = Room(MAX_SILENT, MAX_SILENT)
+        self._held = Room(MAX_HELD, MAX_HELD_EACH)
         self._all: set[Connection] = set()
 
     def connection(self) -> "Connection":
@@ -79,28 +120,31 @@ class Server:
         return Connection(self)
 
     def enter(self, newcomer: "Connection", address: str) -> None:
-        """Count a new connection, and make room for it."""
+        """Count a new connection."""
         self._all.add(newcomer)
         self.falls_silent(newcomer, address)
-        if len(self._all) > MAX_CONNECTIONS:
-            next(iter(self._silent)).abort()
 
     def falls_silent(self, connection: "Connection", address: str) -> None:
         """Note that this connection has no request on its way (again)."""
-        self._silent[connection] = address
-        if address == LOCAL or len(self._silent) <= MAX_SILENT:
-            return
-        of_this_address = [other for other, its in self._silent.items() if its == address]
-        if len(of_this_address) > MAX_SILENT:
-            of_this_address[0].abort()
+        self._held.leave(connection)
+        too_many = self._silent.enter(connection, address)
+        if too_many is not None:
+            too_many.abort()
 
     def speaks(self, connection: "Connection") -> None:
         """A whole request has come."""
-        self._silent.pop(connection, None)
+        self._silent.leave(connection)
+
+    def waits(self, connection: "Connection", owner: Hashable) -> None:
+        """Its request is held."""
+        too_many = self._held.enter(connection, owner)
+        if too_many is not None:
+            too_many.abort()
 
     def leave(self, connection: "Connection") -> None:
         """It is gone."""
-        self._silent.pop(connection, None)
+        self._silent.leave(connection)
+        self._held.leave(connection)
         self._all.discard(connection)
 
     def hang_up(self) -> None:
@@ -124,7 +168,7 @@ class Connection(asyncio.BufferedProtocol):
         self._ahead = 0
         self._expecting = True  # nothing of the next request has come
         self._answering = 0  # the number of the request that is being answered; 0 for none
-        self._gone: Gone | None = None
+        self._held: Held | None = None
         self._requests = 0
         self._choked = False
         self._leaving = False
@@ -171,9 +215,9 @@ class Connection(asyncio.BufferedProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
         self._server.leave(self)
-        if self._answering and self._gone is not None:
-            self._gone()
-        self._answering, self._gone = 0, None
+        if self._answering and self._held is not None:
+            self._held.gone()
+        self._answering, self._held = 0, None
 
     # What the server calls
 
@@ -188,6 +232,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._leaving:
             return
         self._leaving = True
+        self._server.falls_silent(self, self._peer)
         self._must_end_within(LEAVE_SECONDS)
         self._transport.resume_reading()
         self._transport.write_eof()
@@ -235,8 +280,10 @@ class Connection(asyncio.BufferedProtocol):
         self._requests += 1
         self._answering = number = self._requests
         if is_allowed(self._peer, self._server.networks):
-            gone = self._server.site.respond(self._whole(), lambda response: self._reply(number, response))
-            self._gone = gone if self._answering == number else None
+            held = self._server.site.respond(self._whole(), lambda response: self._reply(number, response))
+            if held is not None and self._answering == number:
+                self._held = held
+                self._server.waits(self, held.owner)
         else:
             self._send(self._server.site.nothing())
 
@@ -267,7 +314,7 @@ class Connection(asyncio.BufferedProtocol):
         if not head:
             data += self._http.send(h11.Data(data=response.body)) or b""
         data += self._http.send(h11.EndOfMessage()) or b""
-        self._answering, self._gone = 0, None
+        self._answering, self._held = 0, None
         self._request, self._body = None, b""
         self._write(data)
         self._go_on(last=last)

@@ -8,7 +8,10 @@ The rules for the page's TCP port:
 - To listen again while closed connections are in TIME_WAIT, the kernel wants an option that both sides share. That is
   SO_REUSEPORT, on for the moment of listen(2) and on accepted connections: it lets in sockets of the same uid only
   (socket(7)), so there is no moment at which somebody else could slip in.
-- ``localhost`` is two addresses, and browsers try ::1 first: whoever is given one gets the other too.
+- ``localhost`` is two addresses, and browsers try ::1 first: whoever is given one gets the other too. So is every name
+  under ``localhost``.
+- All this lasts as long as the broker. One that comes and goes must not be behind an address that people trust:
+  ``free_between_brokers``.
 """
 
 import asyncio
@@ -23,7 +26,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from unlatch.errors import UnlatchError
-from unlatch.settings import Settings, Tcp, Unix
+from unlatch.settings import Settings, Tcp, Unix, is_loopback
 
 BACKLOG = 4096  # askers that may queue while a broker starts; the kernel caps it at net.core.somaxconn
 ACCEPTS_AT_ONCE = 64  # before other events get their turn
@@ -31,6 +34,8 @@ PORT_TRIES = 20  # for port 0
 BREATHER_SECONDS = 1.0  # when the process is out of descriptors, accept(2) fails at once, again and again
 
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+_OTHER_FAMILY = {"127.0.0.1": "::1", "::1": "127.0.0.1", "0.0.0.0": "::", "::": "0.0.0.0"}  # noqa: S104
 
 Factory = Callable[[], asyncio.BaseProtocol]
 
@@ -211,6 +216,40 @@ class StandingListener:
                 os.unlink(self._path)
 
 
+def free_between_brokers(settings: Settings, uid: int) -> str:
+    """Why another user could serve a page in our place while no broker runs, or nothing.
+
+    Without a proxy, at http://localhost, nothing can be done about it: docs/threat-model.md says so.
+    """
+    if isinstance(settings.listen, Tcp):
+        if settings.public_url.startswith("http://"):
+            return ""
+        return (
+            "while nobody asks, any user of this host could take the page's port: listen on a Unix socket in a private "
+            "directory, or run a broker that stays (unlatch serve)"
+        )
+    folder = os.path.dirname(os.path.realpath(settings.listen.path))
+    if _is_private(folder, uid):
+        return ""
+    return f"other users may write to {folder} or above it: they could take the page's socket while nobody asks"
+
+
+def _is_private(folder: str, uid: int) -> bool:
+    """Whether nobody but ``uid`` and root can put something into a directory, or another directory in its place."""
+    while True:
+        try:
+            status = os.stat(folder)
+        except OSError:
+            return True  # then it cannot be listened on either, and that failure says why
+        if status.st_uid not in (uid, 0) or status.st_mode & 0o022:
+            return False
+        above = os.path.dirname(folder)
+        # In a sticky directory, such as /tmp, others cannot rename what is ours.
+        if above == folder or (os.stat(above).st_mode & stat.S_ISVTX and os.stat(above).st_uid == 0):
+            return True
+        folder = above
+
+
 def page_listeners(settings: Settings) -> list[PageListener]:
     """Take every address at which the page can be reached.
 
@@ -293,10 +332,10 @@ def _check_vacant(holder: int, name: str) -> None:
 
 
 def _hosts(listen: Tcp, public_url: str) -> tuple[str, ...]:
-    loopback = {"127.0.0.1": "::1", "::1": "127.0.0.1"}
     if listen.host == "localhost":
         return ("127.0.0.1", "::1")
-    named_localhost = urlsplit(public_url).hostname == "localhost"
-    if named_localhost and listen.host in loopback:
-        return (listen.host, loopback[listen.host])
+    name = urlsplit(public_url).hostname or ""
+    by_name = is_loopback(name) and name.endswith("localhost")
+    if by_name and listen.host in _OTHER_FAMILY:
+        return (listen.host, _OTHER_FAMILY[listen.host])
     return (listen.host,)

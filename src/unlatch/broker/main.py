@@ -13,6 +13,7 @@ import pwd
 import resource
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -161,6 +162,8 @@ def _pages(given: Given, loaded: config.Loaded, inherited: list[socket.socket]) 
         return Pages([], "; ".join(_fatal(loaded)))
     if inherited:
         return Pages([listen.StandingListener(page) for page in inherited])
+    if given.arguments.on_demand and (why := listen.free_between_brokers(loaded.settings, given.uid)):
+        return Pages([], why)
     try:
         return Pages(listen.page_listeners(loaded.settings))
     except listen.AddressTaken as error:
@@ -239,8 +242,8 @@ def _is_loopback(loaded: config.Loaded) -> bool:
 
 
 def _terminal(given: Given) -> Terminal | None:
-    """The terminal that we run at, or nothing: a service's output goes to a log, where no link may stand."""
-    if given.arguments.on_demand or given.arguments.system or "NOTIFY_SOCKET" in given.environ:
+    """The terminal that we run at, or nothing: what is printed elsewhere ends in a log, where no link may stand."""
+    if given.arguments.on_demand or given.arguments.system or sys.stdout is None or not sys.stdout.isatty():
         return None
     return Terminal(user_name(given.uid), socket.gethostname(), "SSH_CONNECTION" in given.environ)
 

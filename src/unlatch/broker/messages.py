@@ -24,7 +24,7 @@ MaybeTicket = Annotated[str, Meta(pattern=r"^(?:[A-Za-z0-9_-]{22})?\Z")]
 Tickets = Annotated[tuple[Ticket, ...], Meta(max_length=64)]
 Sealed = Annotated[str, Meta(max_length=MAX_BODY, pattern=r"^[A-Za-z0-9_-]*\Z")]
 Short = Annotated[str, Meta(max_length=256)]
-Outcome = Literal["accepted", "wrong", "next", "denied", "failed"]
+Outcome = Literal["accepted", "wrong", "next", "denied", "failed", "unknown"]
 Verb = Literal["hello", "view", "answer", "wait"]
 
 _T = TypeVar("_T")

@@ -48,18 +48,27 @@ class Notice(NamedTuple):
         return f"Notice({self.id}, redacted)"
 
 
+def plain(text: str, most: int) -> str:
+    """A claim as one short line: no line breaks, nothing invisible, nothing that turns the writing direction."""
+    shown = "".join(character if character.isprintable() and character not in _FILLERS else " " for character in text)
+    return " ".join(shown.split())[:most]
+
+
+_FILLERS = "\u115f\u1160\u2800\u3164\uffa0"  # letters by Unicode's word, blanks by the look of it
+
+
 def unit_of(asker: AskerInfo) -> str:
-    """The systemd unit that asks: the system's before the user's own."""
-    return asker.system_unit or asker.user_unit
+    """The systemd unit that asks: a user's own before the user@UID.service in which it runs."""
+    return plain(asker.user_unit or asker.system_unit, 200)
 
 
 def who_asks(asker: AskerInfo) -> str:
     """One short line that tells one asker from another, as the host reports it."""
-    named = [text for text in (asker.command, unit_of(asker)) if text]
+    named = [text for text in (plain(asker.command, 80), unit_of(asker)) if text]
     return ", ".join(named)[:120] or "unknown program"
 
 
 def key_id(question: Prompt) -> str:
     """What tells one key from another, short enough for an account's name in a password manager."""
     key = question.key
-    return "" if key is None else key.id[-16:] or key.name or key.serial or key.grip[:16]
+    return "" if key is None else plain(key.id[-16:] or key.name or key.serial or key.grip[:16], 64)

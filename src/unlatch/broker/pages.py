@@ -21,7 +21,14 @@ MOST_TRUSTED = 16  # pages of the own user and root per link; the oldest must sh
 MOST_LISTED = 32  # followers named on the page; the others are counted
 
 # What a page that is not the answering one hears of a judged prompt (docs/protocol.md section 3.8).
-WORDS = {"accepted": "used", "failed": "used", "wrong": "replaced", "next": "replaced", "denied": "denied"}
+WORDS = {
+    "accepted": "used",
+    "failed": "used",
+    "unknown": "used",
+    "wrong": "replaced",
+    "next": "replaced",
+    "denied": "denied",
+}
 
 
 class Pages:

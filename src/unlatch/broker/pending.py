@@ -77,7 +77,7 @@ class Pending:
         if prompt is None or not prompt.move(now, "verdict"):
             return [*actions, _not_yours(conn, ticket)]
         prompt.outcome, prompt.verdict = outcome, sealed
-        self._table.stop_counting(prompt)
+        self._table.stop_counting()
         self._table.reschedule(prompt)
         page = prompt.answered_by
         if sealed and page is not None and not page.trusted:
@@ -113,6 +113,11 @@ class Pending:
     def knows(self, ticket: str) -> bool:
         """Whether ``GET ticket`` gives the page: the ticket is open, or dead for less than an hour."""
         return ticket in self._table.links or self._table.tombstones.find(ticket) is not None
+
+    def owner(self, ticket: str) -> int | None:
+        """The uid that asks behind an open ticket."""
+        link = self._table.links.get(ticket)
+        return None if link is None else link.prompt.uid
 
     def hello(self, now: float, ticket: str) -> tuple[Reply, Actions]:
         """The nonce to prove the link with."""
@@ -157,9 +162,11 @@ class Pending:
         actions = self.tick(now)
         prompt = self._table.named.get(prompt_id)
         what = DELIVERED if delivered else f"{FAILED}{why}"
-        if prompt is None or prompt.delivery.get(notifier) in (None, DELIVERED, what):
+        if prompt is None or prompt.delivery.get(notifier) in (None, what):
             return actions
         prompt.delivery[notifier] = what
+        if delivered and notifier not in prompt.reached:
+            prompt.reached += (notifier,)
         actions.append(happened("delivery", prompt, notifier=notifier, delivered=delivered, why=why))
         if delivered:
             prompt.delivered_at = {**prompt.delivered_at, notifier: now}
@@ -228,14 +235,15 @@ class Pending:
 
     def _end(self, now: float, prompt: OpenPrompt, outcome: str, why: str = "") -> Actions:
         """Nobody will answer any more: ``outcome`` is "expired", "withdrawn" or "denied"."""
-        taken = prompt.state is State.TAKEN
+        # Whoever holds an answer may have used it, whatever it says: a page must not hear that nothing was released.
+        word = "used" if prompt.state in (State.ANSWERING, State.TAKEN) else outcome
         prompt.move(now, "end")
         prompt.outcome = outcome
-        self._table.stop_counting(prompt)
+        self._table.stop_counting()
         actions: Actions = [happened("outcome", prompt, outcome=outcome, why=why)]
         for link in prompt.links:
             actions.append(Tell(prompt.conn, {"event": "ended", "ticket": link.ticket, "outcome": outcome}))
-            actions += self._pages.close(now, link, "used" if taken and outcome == "expired" else outcome)
+            actions += self._pages.close(now, link, word)
         self._table.forget(prompt)
         return actions + self._settle(now, prompt)
 
@@ -261,7 +269,7 @@ class Pending:
         prompt.settled = True
         self._table.stop_leading(prompt)
         actions = self._bell.end(now, prompt, prompt.outcome)
-        if prompt.outcome == "accepted":
+        if prompt.outcome not in ("expired", "withdrawn", "denied"):
             self._bell.forget(prompt)
         followers, prompt.followers = prompt.followers, ()
         for follower in followers:

@@ -1,7 +1,8 @@
 """How often one uid may ring: so many times an hour, and ten times as often without a sound. Pure.
 
 A bucket per uid holds the rings of an hour and fills evenly: a whole hour at once is possible, and after that one ring
-each ``3600 / rings`` seconds. A job that asks again each minute edits its message, and a new question still rings.
+each ``3600 / rings`` seconds. A job that asks again each minute edits its message, and a new question still rings. Ten
+quiet ones may be owed, so that the second try after a wrong answer does not fail for the ring that was the last.
 """
 
 from unlatch.errors import Refused
@@ -9,6 +10,7 @@ from unlatch.errors import Refused
 _HOUR = 3600.0
 _LOUD = 1.0
 _QUIET = 0.1
+_OWED = 1.0  # by quiet ones
 _CROWD = 1024  # buckets; beyond that, full ones are forgotten: a full bucket is what a newcomer gets
 
 
@@ -22,7 +24,7 @@ class RingQuota:
     def allows(self, now: float, uid: int, *, quiet: bool) -> bool:
         """Count one ring, unless there is none left."""
         left = self._left_now(now, uid) - (_QUIET if quiet else _LOUD)
-        if left < -1e-6:  # ten tenths are not quite one
+        if left < (-_OWED if quiet else 0.0) - 1e-6:  # ten tenths are not quite one
             return False
         if len(self._left) >= _CROWD:
             self._left = {uid: self._left[uid] for uid in self._left if self._left_now(now, uid) < self._rings}

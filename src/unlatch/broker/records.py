@@ -16,8 +16,8 @@ from unlatch.prompt import Prompt, details_from_json
 VERDICT_SECONDS = 30  # how long a verdict waits for its page, and a "wrong" for the link that goes on
 GRACE_SECONDS = 120  # an answer that came in time is not lost while the asker tries it
 MOST_LINKS = 3  # per prompt
-DELIVERED = "delivered"
-FAILED = "failed: "  # then why
+RINGING, DELIVERED = "ringing", "delivered"  # what became of a ring
+FAILED = "failed: "  # or this, and why
 
 
 class State(Enum):
@@ -95,9 +95,9 @@ class OpenLink(Record, eq=False):
 class OpenPrompt(Record, eq=False):
     """One question to a person. Times are CLOCK_BOOTTIME seconds.
 
-    ``id`` names the message to people, so a prompt that goes on after a wrong answer keeps it. ``delivery`` says for
-    each notifier that was rung what became of it, ``delivered_at`` when it arrived. ``listed``: the last follower that
-    the answering page was told of.
+    ``id`` names the message to people, so a prompt that goes on after a wrong answer keeps it. ``delivery`` says what
+    became of the last ring of each notifier, ``delivered_at`` when it arrived; ``reached`` are those that delivered any
+    link, and so have a message to edit. ``listed``: the last follower that the answering page was told of.
     ``settled``: message and followers have heard how it ended, or went over to the prompt that goes on.
     """
 
@@ -115,6 +115,7 @@ class OpenPrompt(Record, eq=False):
     state: State = State.OPEN
     delivery: dict[str, str] = {}
     delivered_at: dict[str, float] = {}
+    reached: tuple[str, ...] = ()
     followers: "tuple[Follower, ...]" = ()
     follower_count: int = 0  # ever, so that each has a number
     turn: int = 0
@@ -147,10 +148,6 @@ class OpenPrompt(Record, eq=False):
     def remaining(self, now: float) -> int:
         """Whole seconds until it expires."""
         return max(0, int(self.expires - now))
-
-    def delivered(self) -> tuple[str, ...]:
-        """The notifiers whose message arrived."""
-        return tuple(name for name, what in self.delivery.items() if what == DELIVERED)
 
 
 class Follower(Record, eq=False):

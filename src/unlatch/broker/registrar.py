@@ -15,8 +15,11 @@ from unlatch.broker.table import Table
 from unlatch.broker.trail import happened, refused
 from unlatch.errors import Malformed, Refused, SealBroken
 from unlatch.prompt import Prompt, details_from_json
+from unlatch.words import WORDS
 
 UNSEEN_SECONDS = 30  # a page that goes on by itself has viewed the next link by then
+
+_WORDS = frozenset(WORDS)
 
 
 class _New(NamedTuple):
@@ -47,42 +50,54 @@ class Registrar:
         try:
             owner = base64url.decode(message.owner, "owner", seal.TOKEN_SIZE)
             ticket = base64url.encode(seal.ticket_of(owner))
+            self._admit(peer, ticket)
             return self._register(now, peer, _read(owner, message), message)
         except Malformed:
             return refused(peer, ticket, Refused("line", "the owner token cannot be read"))
         except Refused as refusal:
             return refused(peer, ticket, refusal)
 
-    def _register(self, now: float, peer: Peer, new: _New, message: Register) -> Actions:
+    def _admit(self, peer: Peer, ticket: str) -> None:
+        """What can be said before anything is opened."""
         self._policy.admit(peer.uid, peer.user)
-        if self._table.known(new.ticket):
+        if self._table.known(ticket):
             # Also when it is dead: whoever registers an answered ticket again would have it answered twice.
             raise Refused("ticket", "this ticket was registered before")
+
+    def _register(self, now: float, peer: Peer, new: _New, message: Register) -> Actions:
         audience = self._policy.audience(peer.uid, peer.user, new.question)
         beside, after = self._own(peer.conn, message.beside), self._own(peer.conn, message.after)
         if message.beside:
             return self._put_beside(now, beside, new, audience, message)
         if after is not None:
             return self._go_on(now, peer, after, new, audience, message)
-        if self._table.open_of(peer.uid) >= self._policy.quota_open:
-            raise Refused("quota", "this user has too many open prompts")
+        self._check_room(peer.uid)
         leader = self._table.leaders.get((peer.uid, message.coalesce))
         # A link that was already sent goes on working, even if somebody else leads since the broker died.
         if leader is not None and leader.conn != peer.conn and not message.rung:
             return self._follow(now, peer, leader, new, message)
         return self._lead(now, peer, new, audience, message)
 
+    def _check_room(self, uid: int, *, going: int = 0) -> None:
+        """``going``: how many of this user's prompts make room for the new one.
+
+        Raises:
+            Refused: "quota"
+        """
+        if self._table.held_of(uid) - going >= self._policy.quota_open:
+            raise Refused("quota", "this user has too many open prompts")
+
     def _lead(self, now: float, peer: Peer, new: _New, audience: Audience, message: Register) -> Actions:
         """The first, or only, asker of its key: ring, or edit the message of a moment ago."""
         earlier = "" if message.rung else self._bell.earlier(now, peer.uid, message.coalesce)
         untold = _untold(audience, message)
-        if untold:
-            self._bell.charge(now, peer.uid, quiet=bool(earlier))
+        self._bell.charge(now, peer.uid, quiet=bool(earlier) or not untold)
         prompt = self._prompt(now, peer, new, audience, message)
         if earlier:
             prompt.id = earlier
         # An asker's word about who was told holds only for those who may be told.
-        prompt.delivery = {name: DELIVERED for name in audience.notifiers if name not in untold}
+        prompt.reached = tuple(name for name in audience.notifiers if name not in untold)
+        prompt.delivery = dict.fromkeys(prompt.reached, DELIVERED)
         link = self._open(prompt, new, message)
         actions = self._registered(now, link, new, "again" if message.rung else "quiet" if earlier else "new")
         actions += self._bell.ring(now, link, untold, quiet=bool(earlier))
@@ -95,9 +110,12 @@ class Registrar:
         """The page that answered goes on here by itself: take over message and followers, and ring only if it fails."""
         if after.settled or after.state not in (State.TAKEN, State.JUDGED):
             raise Refused("ticket", "nothing goes on after this ticket")
+        self._check_room(peer.uid, going=1)
+        self._bell.charge(now, peer.uid, quiet=True)
         prompt = self._prompt(now, peer, new, audience, message)
         prompt.id, prompt.coalesce = after.id, after.coalesce
         prompt.delivery, after.delivery = after.delivery, {}
+        prompt.reached = after.reached
         prompt.followers, after.followers = after.followers, ()
         prompt.follower_count = after.follower_count
         for follower in prompt.followers:
@@ -115,8 +133,7 @@ class Registrar:
         if prompt is None or prompt.state not in (State.OPEN, State.ANSWERING) or len(prompt.links) >= MOST_LINKS:
             raise Refused("ticket", "no further link can stand beside this ticket")
         untold = _untold(audience, message)
-        if untold:
-            self._bell.charge(now, prompt.uid, quiet=False)
+        self._bell.charge(now, prompt.uid, quiet=not untold)
         link = self._add_link(prompt, new, message)
         actions = self._registered(now, link, new, "beside")
         actions += self._bell.ring_fresh(now, link, untold)
@@ -125,6 +142,7 @@ class Registrar:
 
     def _follow(self, now: float, peer: Peer, leader: OpenPrompt, new: _New, message: Register) -> Actions:
         """Somebody of the same user asks for the same key already: wait for what becomes of that."""
+        self._bell.charge(now, peer.uid, quiet=True)
         leader.follower_count += 1
         follower = Follower(
             ticket=new.ticket,
@@ -162,7 +180,8 @@ class Registrar:
 
     def _add_link(self, prompt: OpenPrompt, new: _New, message: Register) -> OpenLink:
         link = OpenLink(new.ticket, new.fragment, new.details, prompt)
-        link.pages = tuple(OpenPage(page, link) for page in dict.fromkeys(message.views))
+        viewed = [*dict.fromkeys(message.views)][: self._policy.views]
+        link.pages = tuple(OpenPage(page, link) for page in viewed)
         self._table.add_link(link)
         return link
 
@@ -216,8 +235,12 @@ def _read(owner: bytes, message: Register) -> _New:
         raise Refused(why, f"the {why} cannot be read") from None
     except SealBroken:
         raise Refused("details", "the details do not open with the fragment") from None
+    if not _WORDS.issuperset(question.words):
+        raise Refused("details", "the match words are not from the list")  # else they could say something
     return _New(ticket_text, prompt_id(ticket), link.public_key + link.secret, details, question)
 
 
 def _untold(audience: Audience, message: Register) -> tuple[str, ...]:
-    return tuple(name for name in audience.notifiers if name not in message.told)
+    """Who must be rung. Only for a prompt that was rung by an earlier broker the asker can know who was told."""
+    told = message.told if message.rung else ()
+    return tuple(name for name in audience.notifiers if name not in told)

@@ -135,6 +135,7 @@ class Broker:
             self._pages.hang_up()
         if self._ringer is not None:
             await self._ringer.close(LAST_WORDS_SECONDS)
+        self.audit.close()
 
     # Actions
 
@@ -209,7 +210,7 @@ class Broker:
 
     def page(
         self, ticket: str, verb: str, body: bytes, visitor: Visitor, reply: Callable[[Reply], None]
-    ) -> http.Gone | None:
+    ) -> http.Held | None:
         """See :class:`unlatch.broker.web.Desk`."""
         from unlatch.broker import messages
 
@@ -237,7 +238,7 @@ class Broker:
             reply(answer)
             return None
         self._waiting[ticket, said.page] = reply
-        return lambda: self._page_gone(ticket, said.page, reply)
+        return http.Held(self.pending.owner(ticket), lambda: self._page_gone(ticket, said.page, reply))
 
     def _page_gone(self, ticket: str, page: str, reply: Callable[[Reply], None]) -> None:
         if self._waiting.get((ticket, page)) is reply:
@@ -307,8 +308,8 @@ class Broker:
 
     # Status
 
-    def status(self) -> dict[str, Any]:
-        """How the broker does; whose prompts are shown with it is the admin side's matter."""
+    def status(self, *, whole: bool) -> dict[str, Any]:
+        """How the broker does. Not ``whole``: without what tells of other users' prompts, their notifiers and files."""
         assert self._ringer is not None
         page = self._ringer.page.trouble if self._ringer.page is not None else ""
         unreachable = f"page not reachable yet: {page}" if page else ""
@@ -323,4 +324,7 @@ class Broker:
             "page": self._page_fingerprint,
             "trouble": "; ".join(trouble for trouble in troubles if trouble),
         }
+        if not whole:
+            shown = {name: broker[name] for name in ("version", "pid", "uptime", "address", "page")}
+            return {"event": "status", "broker": shown, "notifiers": []}
         return {"event": "status", "broker": broker, "notifiers": list(self._ringer.status())}

@@ -26,12 +26,12 @@ class Table:
         self.named: dict[str, OpenPrompt] = {}  # by id; the newest where several share a message
         self.owed: set[OpenPrompt] = set()  # judged, and the page has not fetched the verdict
         self.open_total = 0
-        self._open: dict[int, int] = {}
+        self._held: dict[int, int] = {}
         self._of_conn: dict[Hashable, list[Waiting]] = {}
 
-    def open_of(self, uid: int) -> int:
-        """How many prompts this uid has open, followers included."""
-        return self._open.get(uid, 0)
+    def held_of(self, uid: int) -> int:
+        """How many prompts are kept for this uid: open ones, followers, and judged ones until they are forgotten."""
+        return self._held.get(uid, 0)
 
     def of_conn(self, conn: Hashable) -> tuple[Waiting, ...]:
         """What this connection waits for, and what it was judged for a moment ago."""
@@ -43,7 +43,8 @@ class Table:
 
     def add(self, thing: Waiting) -> None:
         """A prompt or follower starts to wait."""
-        self._count(thing.uid, 1)
+        self.open_total += 1
+        self._hold(thing.uid, 1)
         self._of_conn.setdefault(thing.conn, []).append(thing)
         if isinstance(thing, Follower):
             self.followers[thing.ticket] = thing
@@ -71,9 +72,9 @@ class Table:
         for page in link.pages:
             self.deadlines.drop(page)
 
-    def stop_counting(self, prompt: OpenPrompt) -> None:
-        """The asker waits no more: there is a verdict, or there will be none."""
-        self._count(prompt.uid, -1)
+    def stop_counting(self) -> None:
+        """An asker waits no more: there is a verdict, or there will be none."""
+        self.open_total -= 1
 
     def stop_leading(self, prompt: OpenPrompt) -> None:
         """Whoever asks for the same key now asks for himself."""
@@ -88,8 +89,9 @@ class Table:
         if not of_conn:
             self.leave(thing.conn)
         self.deadlines.drop(thing)
+        self._hold(thing.uid, -1)
         if isinstance(thing, Follower):
-            self._count(thing.uid, -1)
+            self.stop_counting()
             del self.followers[thing.ticket]
             thing.leader.followers = tuple(other for other in thing.leader.followers if other is not thing)
         else:
@@ -99,11 +101,10 @@ class Table:
         """The connection is closed, or waits for nothing."""
         self._of_conn.pop(conn, None)
 
-    def _count(self, uid: int, step: int) -> None:
-        self.open_total += step
-        self._open[uid] = self._open.get(uid, 0) + step
-        if not self._open[uid]:
-            del self._open[uid]
+    def _hold(self, uid: int, step: int) -> None:
+        self._held[uid] = self._held.get(uid, 0) + step
+        if not self._held[uid]:
+            del self._held[uid]
 
 
 def _drop(book: dict[_K, OpenPrompt], key: _K, prompt: OpenPrompt) -> None:

@@ -7,10 +7,14 @@ from unlatch.broker.actions import Actions, Audit, Peer, Tell, Visitor
 from unlatch.broker.records import OpenPrompt, Waiting
 from unlatch.errors import Refused
 
+MAX_TEXT = 120  # characters of a field: a record of a dozen stays far below what ``unlatch log`` reads as one
+MAX_NAMES = 16  # of a list
+
 
 def happened(event: str, thing: Waiting, **more: object) -> Audit:
     """Something happened to a prompt."""
-    return Audit({"event": event, "id": thing.id, "uid": thing.uid, "user": thing.user, **more})
+    said = {name: _cut(value) for name, value in more.items()}
+    return Audit({"event": event, "id": thing.id, "uid": thing.uid, "user": thing.user, **said})
 
 
 def visited(event: str, prompt: OpenPrompt, visitor: Visitor, **more: object) -> Audit:
@@ -24,3 +28,9 @@ def refused(peer: Peer, ticket: str, refusal: Refused) -> Actions:
     record = {"event": "refusal", "uid": peer.uid, "user": peer.user, "why": refusal.why}
     told = {"event": "refused", "ticket": ticket, "why": refusal.why, "text": refusal.text}
     return [Tell(peer.conn, told), Audit(record)]
+
+
+def _cut(value: object) -> object:
+    if isinstance(value, str):
+        return value[:MAX_TEXT]
+    return tuple(_cut(item) for item in value[:MAX_NAMES]) if isinstance(value, tuple) else value

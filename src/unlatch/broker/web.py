@@ -28,7 +28,7 @@ class Desk(Protocol):
 
     def page(
         self, ticket: str, verb: str, body: bytes, visitor: Visitor, reply: Callable[[Reply], None]
-    ) -> http.Gone | None:
+    ) -> http.Held | None:
         """One request of a page. ``reply`` is called once, perhaps later; returns as :meth:`http.Site.respond` does."""
 
 
@@ -64,7 +64,7 @@ class PageSite:
     def nothing(self) -> http.Response:
         return self._nothing
 
-    def respond(self, request: http.Request, reply: http.Reply) -> http.Gone | None:
+    def respond(self, request: http.Request, reply: http.Reply) -> http.Held | None:
         place = find_place(request.target, self._prefix)
         if place and place.verb and request.method == "POST":
             visitor = Visitor(request.remote)

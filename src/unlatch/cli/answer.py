@@ -17,6 +17,7 @@ from unlatch.errors import Malformed
 from unlatch.secret import Secret, forbid_core_dumps
 
 MAX_LINK = 4096  # bytes; a public_url is far shorter
+MAX_TITLE = 120  # characters of a claim in the list
 CLOCK = Clock(time.monotonic, time.sleep)
 
 
@@ -35,6 +36,7 @@ Exit codes:
   3  wrong passphrase or digits
   4  the prompt is over: used, expired, withdrawn, denied, or opened elsewhere
   5  accepted so far, but another question follows (--stdin only)
+  6  handed on, and nobody says whether it was right (a last try, a card's PIN)
 """
 )
 @click.option("--stdin", "from_stdin", is_flag=True, help="Read a link, then the secret, from standard input.")
@@ -88,7 +90,7 @@ def _choose(terminal: voice.Terminal) -> Page:
     row = rows[0]
     if len(rows) > 1:
         for number, each in enumerate(rows, start=1):
-            voice.tell_plainly(f"{number:>3}  {_summary(each)}")
+            voice.tell_plainly("\n".join(voice.columns([(f"{number:>3}", _summary(each))], width=voice.width())))
         row = rows[_number(terminal, len(rows)) - 1]
     link = seal.parse_link(row.get("ticket"), row.get("fragment"))
     return Page(doors.AdminDoor(admin), link, os.urandom, CLOCK)
@@ -103,17 +105,19 @@ def _prompts(admin: Admin) -> list[dict[str, Any]]:
 
 
 def _summary(row: dict[str, Any]) -> str:
-    """One line of the list; what is missing or odd in a row is left out."""
+    """One entry of the list, the broker's word before the claims; what is missing or odd in a row is left out."""
     words = row.get("words")
-    parts = [
-        str(row.get("title") or row.get("kind") or "a prompt"),
-        str(row.get("account") or ""),
-        f"by {row['command']}" if row.get("command") else "",
-        f"words {' '.join(map(str, words))}" if isinstance(words, list) else "",
+    sure = [
+        str(row.get("account") or "somebody"),
         f"asked {voice.duration(row['age'])} ago" if isinstance(row.get("age"), int | float) else "",
         f"{voice.duration(row['remaining'])} left" if isinstance(row.get("remaining"), int | float) else "",
     ]
-    return voice.clean(", ".join(part for part in parts if part))
+    said = [
+        f"words {' '.join(map(str, words))}" if isinstance(words, list) else "",
+        str(row.get("title") or row.get("kind") or "a prompt")[:MAX_TITLE],
+        f"by {row['command']}"[:MAX_TITLE] if row.get("command") else "",
+    ]
+    return voice.clean(": ".join(", ".join(part for part in parts if part) for parts in (sure, said)))
 
 
 def _number(terminal: voice.Terminal, most: int) -> int:

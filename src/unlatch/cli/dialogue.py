@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from unlatch.answering import Page
 from unlatch.cli import voice
-from unlatch.prompt import Prompt, Verdict
+from unlatch.prompt import AskerInfo, Prompt, Verdict
 from unlatch.secret import Secret
 
 WITH_SECRET = ("passphrase", "new-passphrase", "pin", "challenge")
@@ -33,31 +33,42 @@ def check_kind(page: Page, verb: str) -> None:
 
 
 def show(page: Page) -> None:
-    """All that the page of a browser shows, the kernel's word first."""
+    """All that the page of a browser shows: the kernel's word first, then what is only claimed, each line marked."""
     asked, stamp = page.prompt, page.stamp
-    key = asked.key
-    clean = voice.clean
-    unit = asked.asker.system_unit or asked.asker.user_unit
-    rows = voice.columns(
-        [
-            ("host", clean(stamp.host)),
-            ("user", clean(f"{stamp.user} (uid {stamp.uid})")),
-            ("asks", clean("\n".join(part for part in (asked.title, asked.text) if part), lines=True)),
-            ("problem", clean(asked.error)),
-            ("try", f"{asked.attempt[0]} of {asked.attempt[1]}" if asked.attempt else ""),
-            ("key", clean(" ".join(part for part in (key.name, key.id) if part)) if key else ""),
-            ("card", clean(key.serial) if key else ""),
-            ("command", clean(asked.asker.command)),
-            ("service", clean(unit)),
-            ("chain", clean(" < ".join(f"{process.name} ({process.pid})" for process in asked.asker.chain))),
-            ("waiting too", clean("\n".join(stamp.followers), lines=True)),
-            ("words", clean(" ".join(asked.words))),
-            ("asked", f"{voice.duration(stamp.age)} ago"),
-            ("time left", voice.duration(page.remaining)),
-            ("kept by", _KEEPERS[asked.keeper]),
-        ]
-    )
-    voice.tell_plainly("\n" + "\n".join(rows))
+    key, asker, clean = asked.key, asked.asker, voice.clean
+    sure = [
+        ("host", clean(stamp.host)),
+        ("user", clean(f"{stamp.user} (uid {stamp.uid})")),
+        ("asked", f"{voice.duration(stamp.age)} ago"),
+        ("time left", voice.duration(page.remaining)),
+    ]
+    said = [
+        ("words", " ".join(asked.words)),
+        ("asks", clean("\n".join(part for part in (asked.title, asked.text) if part), lines=True)),
+        ("says", clean(asked.error)),
+        ("try", f"{asked.attempt[0]} of {asked.attempt[1]}" if asked.attempt else ""),
+        ("field", "" if asked.label.lower().rstrip(": ") in ("passphrase", "pin") else clean(asked.label)),
+        ("yes means", clean(asked.ok)),
+        ("no means", clean(asked.notok or asked.cancel)),
+        ("key", clean(" ".join(part for part in (key.name, key.id) if part)) if key else ""),
+        ("card", clean(key.serial) if key else ""),
+        ("command", clean(asker.command)),
+        ("service", clean(service_of(asker))),
+        ("chain", clean(" < ".join(f"{process.name} ({process.pid})" for process in asker.chain))),
+        ("waiting too", "\n".join(map(clean, stamp.followers))),
+        ("kept by", _KEEPERS[asked.keeper]),
+    ]
+    width = voice.width()
+    lines = ["", "checked by the kernel:", *voice.columns(sure, mark="  ", width=width)]
+    lines += [f"as reported by {clean(stamp.host)}:", *voice.columns(said, mark="| ", width=width)]
+    voice.tell_plainly("\n".join(lines))
+
+
+def service_of(asker: AskerInfo) -> str:
+    """The unit; a user's own with the manager that runs it, since anybody can give one the name of a system's."""
+    if not asker.user_unit:
+        return asker.system_unit
+    return f"{asker.user_unit} (the user's own, in {asker.system_unit or 'a user manager'})"
 
 
 _KEEPERS = {
@@ -82,7 +93,7 @@ def ask(page: Page, choice: Choice, terminal: voice.Terminal) -> tuple[str, Secr
 
 
 def _ask_secret(asked: Prompt, terminal: voice.Terminal) -> Secret:
-    label = voice.clean(asked.label).rstrip(": ") or {"pin": "PIN"}.get(asked.kind, "passphrase")
+    label = {"pin": "PIN", "challenge": "response"}.get(asked.kind, "passphrase")  # an asker's label is a claim
     while True:
         secret = terminal.ask_secret(f"{label}:")
         if not secret:
@@ -90,11 +101,11 @@ def _ask_secret(asked: Prompt, terminal: voice.Terminal) -> Secret:
         elif asked.kind != "new-passphrase" or terminal.ask_secret(f"{label} again:") == secret:
             return secret
         else:
-            voice.tell(voice.clean(asked.repeat_error) or "the two are not the same")
+            voice.tell("the two are not the same")
 
 
 def _agreed(asked: Prompt, terminal: voice.Terminal) -> bool:
-    question = voice.clean(asked.ok).replace("_", "") or ("seen it?" if asked.kind == "notice" else "allow it?")
+    question = "seen it?" if asked.kind == "notice" else "allow it?"  # ours: an asker could ask for the opposite
     while True:
         typed = terminal.ask(f"{question} (yes/no)").lower()
         if typed in ("yes", "no"):
@@ -116,7 +127,12 @@ def tell_verdict(verdict: Verdict, verb: str) -> int:
         voice.say(sentence)
         return voice.OK
     # A yes that is denied had the wrong digits.
-    codes = {"wrong": voice.WRONG, "next": voice.FURTHER, "denied": voice.WRONG if verb == "yes" else voice.OVER}
+    codes = {
+        "wrong": voice.WRONG,
+        "next": voice.FURTHER,
+        "denied": voice.WRONG if verb == "yes" else voice.OVER,
+        "unknown": voice.UNKNOWN,
+    }
     hints = ["the prompt goes on under a new link"] if verdict.next_link else []
     raise voice.Problem(sentence, *hints, code=codes.get(verdict.outcome, voice.FAILED))
 
@@ -130,5 +146,6 @@ def sentence_of(verdict: Verdict) -> str:
         "next": "another question follows",
         "denied": "denied",
         "failed": "the asker could not use the answer",
+        "unknown": "handed on, and nobody says whether it was right",
     }[verdict.outcome]
-    return f"{words}: {text}" if text else words
+    return f"{words}; the host says: {text}" if text else words

@@ -16,6 +16,7 @@ from unlatch.config import load
 
 MAX_RECORD = 65_536  # bytes; the broker's longest line is a tenth of that
 _SPAN = re.compile(r"([0-9]{1,6})([smhd])\Z")
+_PLAIN = re.compile(r"[\w.@:/+-]+", re.ASCII)  # needs no quotes: it cannot pose as another name=value
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -101,8 +102,14 @@ def _is_newer(record: dict[str, Any], start: datetime) -> bool:
 def _sentence(record: dict[str, Any]) -> str:
     """The time, what happened, then all that was noted about it as name=value."""
     noted = " ".join(
-        f"{name}={value if isinstance(value, str) and value and ' ' not in value else json.dumps(value)}"
+        f"{name}={_value(value)}"
         for name, value in record.items()
         if name not in {"time", "event"} and value not in ("", None, [])
     )
     return voice.clean(f"{record['time']}  {record.get('event', '?')!s:<10}  {noted}").rstrip()
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str) and _PLAIN.fullmatch(value):
+        return value
+    return json.dumps(value, ensure_ascii=False)

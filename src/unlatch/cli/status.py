@@ -63,7 +63,7 @@ def _broker(broker: Mapping[str, Any]) -> str:
         f"pid {broker['pid']}" if "pid" in broker else "",
         f"up {_span(broker.get('uptime'))}" if "uptime" in broker else "",
         f"page at {broker['address']}" if broker.get("address") else "",
-        "listening" if broker.get("listening") else "not listening, as nothing is open",
+        {True: "listening", False: "not listening, as nothing is open"}.get(broker.get("listening", ""), ""),
         f"page sha256 {broker['page']}" if broker.get("page") else "",
     ]
     trouble = f"\nbroker: trouble: {voice.clean(str(broker['trouble']))}" if broker.get("trouble") else ""

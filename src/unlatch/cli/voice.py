@@ -7,7 +7,8 @@ Text that came from elsewhere passes :func:`clean` first: an asker must not be a
 import os
 import sys
 import termios
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
 import click
@@ -28,7 +29,7 @@ from unlatch.runtime import Untrusted
 from unlatch.secret import Secret
 
 # Exit codes, as the man page lists them.
-OK, FAILED, USAGE, WRONG, OVER, FURTHER, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 4, 5, 130, 141
+OK, FAILED, USAGE, WRONG, OVER, FURTHER, UNKNOWN, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 4, 5, 6, 130, 141
 
 MAX_TYPED = 4096  # bytes; the kernel's line editor takes no more (termios(3), canonical mode)
 
@@ -182,15 +183,34 @@ def duration(seconds: float) -> str:
     return f"{hours // 24} days"
 
 
-def columns(rows: Iterable[tuple[str, str]]) -> list[str]:
-    """Names and what they stand for, aligned; rows without a value are left out, further lines go below the first."""
+def columns(rows: Iterable[tuple[str, str]], *, mark: str = "", width: int = 0) -> list[str]:
+    """Names and what they stand for, aligned; rows without a value are left out, further lines go below the first.
+
+    ``mark`` stands before each line. With ``width`` values are broken into lines that fit: where a terminal broke them,
+    they would go on at its edge, and a value could pose as a row of its own.
+    """
     shown = [(name, value) for name, value in rows if value]
-    width = max((len(name) for name, _ in shown), default=0)
+    names = max((len(name) for name, _ in shown), default=0)
+    room = max(8, width - len(mark) - names - 2)
     return [
-        f"{name if number == 0 else '':<{width}}  {line}"
+        f"{mark}{name if number == 0 else '':<{names}}  {line}"
         for name, value in shown
-        for number, line in enumerate(value.split("\n"))
+        for number, line in enumerate(_fold(value, room) if width else value.split("\n"))
     ]
+
+
+def _fold(text: str, room: int) -> Iterator[str]:
+    for line in text.split("\n"):
+        # What is not ASCII may take two cells of a terminal.
+        yield from textwrap.wrap(line, room if line.isascii() else room // 2) or [""]
+
+
+def width() -> int:
+    """How many characters fit on a line of standard error's terminal; 80 when it is none, or does not know."""
+    try:
+        return os.get_terminal_size(2).columns or 80
+    except OSError:
+        return 80
 
 
 class Terminal:

@@ -34,8 +34,7 @@ def pass_on(program: str, lines: list[bytes], rest: bytes, watch: tuple[int, ...
     try:
         _replay(program, to_child, from_child, lines[:-1])
         _write(to_child, lines[-1] + b"\n" + rest)
-        _pump(child, watch)
-        return child.wait()
+        return child.wait() if _pump(child, watch) else 1
     finally:
         child.kill()  # nothing happens to one that has ended
         child.wait()
@@ -69,7 +68,8 @@ def _skip_reply(replies: LineReader, from_child: int, until: float) -> None:
         replies.feed(data)
 
 
-def _pump(child: "subprocess.Popen[bytes]", watch: tuple[int, ...]) -> None:
+def _pump(child: "subprocess.Popen[bytes]", watch: tuple[int, ...]) -> bool:
+    """Carry bytes until the other pinentry has said all; False when it is to be ended."""
     assert child.stdin is not None
     assert child.stdout is not None
     poller = select.poll()
@@ -78,10 +78,10 @@ def _pump(child: "subprocess.Popen[bytes]", watch: tuple[int, ...]) -> None:
     while True:
         for descriptor, _ in poller.poll():
             if descriptor in watch:
-                return
+                return False
             source = os.read(descriptor, _CHUNK)
             if descriptor != 0 and not source:
-                return
+                return True
             if descriptor != 0:
                 _write(1, source)
             elif source:

@@ -1,10 +1,10 @@
 """What ``pinentry-unlatch`` does with a question: decide by the rules, ask the person, tell page and agent.
 
 The page hears what became of its answer as gpg-agent lets us know it: another GETPIN with SETERROR in the same process
-means "wrong", BYE or the end of the stream means "accepted". A yes is final as soon as it is given.
+means "wrong", BYE or the end of the stream means "accepted". A yes is final as soon as it is given. After the last try,
+and after a card's PIN, gpg-agent 2.2.40 says BYE whether it was right or not (measured): then nobody claims to know.
 """
 
-import hmac
 import os
 import pwd
 import time
@@ -17,11 +17,13 @@ from unlatch.frontends.pinentry import complain
 from unlatch.frontends.stopping import Stop, Stopping
 from unlatch.prompt import Answer, AskerInfo, Prompt, Verdict
 from unlatch.rules import Facts, Rule, decide
-from unlatch.secret import forbid_core_dumps
+from unlatch.secret import Secret, forbid_core_dumps
 from unlatch.wire.pinentry import Dialogue, Request
 from unlatch.words import match_words
 
 LAST_TRY = "This was the last try, and gpg-agent does not say whether it was right."
+CARD_TRY = "gpg-agent does not say whether the card took the PIN. If it asks again, the PIN was wrong."
+ONE_TRY = "A card gets one try per link: look for a new message."
 
 
 class _Gone(UnlatchError):
@@ -138,7 +140,7 @@ class Asking:
         shown = kind == "confirm" and terminal.show_digits(request.option("ttyname"), digits, self._uid)
         occasion = pinentry_prompt.Occasion(who, match_words(os.urandom), int(time.time()), self._tries, shown)
         answer = self._put(request, pinentry_prompt.prompt_of(request, occasion))
-        if answer.answer == "yes" and shown and not hmac.compare_digest(answer.digits.encode(), digits.encode()):
+        if answer.answer == "yes" and shown and Secret(answer.digits.encode()) != Secret(digits.encode()):
             self._judge(Verdict("denied", "The digits were wrong."))
             raise Denied
         return answer
@@ -152,6 +154,9 @@ class Asking:
             seconds = max(1, round(until - boottime())) if request.seconds else 0
             outcome = "wrong" if prompt.error else "next"
             before, self._question = self._question, None
+            if before is not None and _is_card(before.prompt):  # a page left open must not spend a card's tries
+                asker.verdict(before, _card_verdict(prompt.error))
+                before = None
             try:
                 self._question = asker.put(prompt, coalesce=coalesce, seconds=seconds, after=before, outcome=outcome)
                 return self._wait(asker, self._question)
@@ -226,8 +231,19 @@ def _no(request: Request) -> str:
 
 
 def _last_verdict(question: Question) -> Verdict:
+    """What the end of the dialogue means. The wire does not tell a right last try from a wrong one."""
     attempt = question.prompt.attempt
-    return Verdict("accepted", LAST_TRY if attempt is not None and attempt[0] >= attempt[1] else "")
+    if _is_card(question.prompt):
+        return _card_verdict()
+    return Verdict("unknown", LAST_TRY) if attempt is not None and attempt[0] >= attempt[1] else Verdict("accepted")
+
+
+def _is_card(prompt: Prompt) -> bool:
+    return prompt.kind == "pin" or prompt.keeper == "card"
+
+
+def _card_verdict(error: str = "") -> Verdict:
+    return Verdict("failed", f"{error} – {ONE_TRY}") if error else Verdict("unknown", CARD_TRY)
 
 
 def _read_more() -> bytes:

@@ -12,6 +12,10 @@ from unlatch.wire.pinentry import Request
 
 TRIES = 3  # gpg-agent's, for a software key; a card's are in the text
 MAX_TITLE = 120  # characters; it stands in a notification
+# Characters, so that details stay below seal.MAX_SEALED whatever is said; only the description may fill its line.
+MAX_NAME = 200
+MAX_ERROR = 300
+MAX_LABEL = 60
 
 _USER_ID = re.compile(r'^["“„«](.+)["”“»]$', re.MULTILINE)
 _KEY_ID = re.compile(r"\bID:? ?(?:0x)?([0-9A-F]{8,40})\b")
@@ -65,18 +69,22 @@ def prompt_of(request: Request, occasion: Occasion) -> Prompt:
         asked=occasion.asked,
         asker=occasion.asker,
         text=text,
-        label=request.label("prompt").strip().rstrip(":") if request.command == "GETPIN" else "",
-        error=request.text("error"),
+        label=_label(request, "prompt") if request.command == "GETPIN" else "",
+        error=request.text("error")[:MAX_ERROR],
         attempt=_attempt(request, occasion.attempt),
         key=key,
-        ok=request.label("ok"),
-        cancel=request.label("cancel"),
-        notok=request.label("notok"),
-        repeat=request.label("repeat").strip().rstrip(":"),
-        repeat_error=request.text("repeaterror"),
+        ok=_label(request, "ok"),
+        cancel=_label(request, "cancel"),
+        notok=_label(request, "notok"),
+        repeat=_label(request, "repeat"),
+        repeat_error=request.text("repeaterror")[:MAX_ERROR],
         digits=occasion.digits,
         keeper=_keeper(request, text),
     )
+
+
+def _label(request: Request, name: str) -> str:
+    return request.label(name).strip().rstrip(":")[:MAX_LABEL]
 
 
 def _keeper(request: Request, text: str) -> str:
@@ -92,10 +100,10 @@ def _keeper(request: Request, text: str) -> str:
 def _key(request: Request, text: str) -> Key | None:
     name, key_id, card = _USER_ID.search(text), _KEY_ID.search(text), _CARD.search(text)
     key = Key(
-        name=name[1] if name else "",
+        name=name[1][:MAX_NAME] if name else "",
         id=key_id[1] if key_id else "",
         grip=keygrip(request),
-        serial=card[1].strip() if card else "",
+        serial=card[1].strip()[:MAX_LABEL] if card else "",
     )
     return key if any(key) else None
 

@@ -210,8 +210,8 @@ async function conclude(prompt, sealed) {
   }
   const verdict = read(padded, VERDICT);
   if (!verdict.next) {
-    if (!["accepted", "denied", "failed"].includes(verdict.outcome)) throw new Error("an outcome without a next link");
-    throw new Over(verdict.outcome, verdict.text);
+    if (!["accepted", "denied", "failed", "unknown"].includes(verdict.outcome)) throw new Error("an outcome without a next link");
+    throw new Over(verdict.outcome === "unknown" ? "untold" : verdict.outcome, verdict.text);
   }
   const next = await readLink(verdict.next.ticket, verdict.next.fragment);
   history.replaceState(null, "", `${next.ticketText}#${next.fragment}`); // so that a reload goes on there
@@ -238,12 +238,11 @@ function wipe() {
 
 function ask(details, before) {
   const { kind, attempt } = details;
-  const again = before?.outcome === "wrong" || attempt?.[0] > 1;
-  // For a wrong passphrase our own words: gpg-agent's "Bad Passphrase (try 2 of 3)" would count the tries twice.
-  const told = (again && KINDS[kind].wrong) || plain(details.error) || (again ? "Not accepted." : "");
-  const tries = attempt ? `Try ${attempt[0]} of ${attempt[1]}.` : "";
+  // Only a verdict says that something was wrong; what the details say of earlier tries is a claim, and shown as one.
+  shown.wrong = before?.outcome === "wrong";
   showQuestion(details);
-  unlock(told ? "bad" : "wait", `${told} ${tries}`.trim());
+  const tries = attempt ? ` Try ${attempt[0]} of ${attempt[1]}.` : "";
+  unlock(shown.wrong ? "bad" : "wait", shown.wrong ? (KINDS[kind].wrong ?? "Not accepted.") + tries : "");
   if (before) (KINDS[kind].label ? INPUT.secret : $("asks")).focus();
 }
 
@@ -269,7 +268,7 @@ function reopen(prompt) {
 
 // The answer that the form holds, or nothing when the person has to mend it first.
 function answerFrom(details) {
-  const { kind, digits, repeat_error } = details;
+  const { kind, digits } = details;
   if (digits && !/^[0-9]{2}$/.test(INPUT.digits.value)) return mistake("digits", "Type the two digits first.");
   if (!KINDS[kind].label) return { answer: "yes", ...(digits && { digits: INPUT.digits.value }) };
   const secret = utf8(INPUT.secret.value);
@@ -277,7 +276,7 @@ function answerFrom(details) {
   if (!secret.length) return mistake("secret", `${what}: nothing typed yet.`);
   if (secret.length > LONGEST_SECRET) return mistake("secret", `That is too long: ${LONGEST_SECRET} bytes at most.`);
   if (kind === "new-passphrase" && INPUT.repeat.value !== INPUT.secret.value)
-    return mistake("repeat", plain(repeat_error) || "The two are not the same. Nothing was sent.");
+    return mistake("repeat", "The two are not the same. Nothing was sent.");
   return { answer: "secret", secret: encode64(secret) };
 }
 

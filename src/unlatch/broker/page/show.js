@@ -3,7 +3,7 @@
 const $ = (id) => document.getElementById(id);
 
 // What stands on the screen: details and stamp once opened, and the times that the clock needs.
-const shown = { details: null, stamp: null, stamped: 0, ends: 0 };
+const shown = { details: null, stamp: null, stamped: 0, ends: 0, wrong: false };
 
 // What each kind of prompt is called. A kind with a label has something to type.
 const KINDS = {
@@ -31,6 +31,7 @@ const PANELS = {
   changed: ["bad", "Do not type anything", "What this page received was not sealed with your link. Something between you and {host} changed it, or part of the link is wrong. Look for a new message, or answer on the host itself."],
   unexpected: ["warn", "This page is out of step", "It does not understand what {host} sent, perhaps because Unlatch was just updated. Reload the page to go on."],
   unreachable: ["wait", "No connection", "The broker cannot be reached right now. This page keeps trying for as long as the link may live."],
+  untold: ["warn", "Handed on", "{host} took your answer, and does not say whether it was right. You can close this page."],
   accepted: ["good", "{done}", "{host} accepted it and goes on. You can close this page."],
   denied: ["over", "Denied", "{host} was told no, and nothing was released. You can close this page."],
   failed: ["bad", "It did not work", "{host} took your answer and could not use it. Nothing is left to do here; if it asks again, a new link will come."],
@@ -38,11 +39,13 @@ const PANELS = {
   unsure: ["warn", "Sent, but no word back", "Your answer went out, and {host} has not said what became of it. Do not send it again: look on the host, or wait for a new message."],
 };
 
-// Control characters and marks that turn the writing direction could make a claim look like something it is not.
-const HIDDEN_MARKS = /[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
-const plain = (text) => text.replace(HIDDEN_MARKS, "\ufffd");
+// Control characters, invisible ones, and marks that turn the writing direction could make a claim look like something
+// it is not. Joiners and the emoji selector stay: names have them, and they move nothing.
+const HIDDEN = /(?![\n\u200c\u200d\ufe0f])[\p{C}\p{Zl}\p{Zp}\p{DI}]/gu;
+const plain = (text) => text.replace(HIDDEN, "\ufffd");
+const line = (text) => plain(text.replace(/\s+/g, " "));
 
-const host = () => (shown.stamp ? plain(shown.stamp.host) : "the host");
+const host = () => (shown.stamp ? line(shown.stamp.host) : "the host");
 
 function say(text) {
   $("spoken").textContent = text;
@@ -55,7 +58,7 @@ function panel(name, more = "") {
   $("panel").dataset.state = name;
   $("panel-title").textContent = fill(title);
   $("panel-text").textContent = fill(text);
-  $("panel-more").textContent = more && `${host()} says: ${plain(more)}`;
+  $("panel-more").textContent = more && `${host()} says: ${line(more)}`;
   $("panel-more").hidden = !more;
   $("again").hidden = !["unknown", "unreachable", "unexpected", "elsewhere"].includes(name);
   $("question").hidden = true;
@@ -90,13 +93,13 @@ function news(tone, text, focus = false) {
 }
 
 function rows(list, entries) {
-  const filled = entries.filter(([, value]) => value);
+  const filled = entries.map(([term, value, id]) => [term, [value].flat().filter(Boolean).map(line).join("\n"), id]);
   list.replaceChildren(
-    ...filled.map(([term, value, id]) => {
+    ...filled.filter(([, value]) => value).map(([term, value, id]) => {
       const row = document.createElement("div");
       const [dt, dd] = ["dt", "dd"].map((name) => row.appendChild(document.createElement(name)));
       dt.textContent = term;
-      dd.textContent = plain(value);
+      dd.textContent = value;
       if (id) dd.id = id;
       return row;
     }),
@@ -107,18 +110,25 @@ function showQuestion(details) {
   const first = $("question").hidden;
   shown.details = details;
   const { asker, key, kind } = details;
-  const unit = asker.system_unit || (asker.user_unit && `${asker.user_unit} (of the user)`);
   $("asks").textContent = `${host()} ${KINDS[kind].asks}`;
-  $("words").textContent = details.words.map(plain).join(" ");
+  $("words").textContent = details.words.join(" ");
+  // gpg-agent's text mostly says the key once more; where there is no key, or nothing to type, it is the question.
+  const folded = key && KINDS[kind].label;
+  const { system_unit, user_unit } = asker;
+  const label = details.label.replace(/\s*:\s*$/, "");
   rows($("said"), [
-    ["Asks", details.title],
-    ["Key", key && [key.name, key.id].filter(Boolean).join("\n")],
-    ["Service", unit],
-    ["Command", asker.command || (unit ? "" : "unknown")],
+    ["Says", !shown.wrong && details.error],
+    ["Try", !shown.wrong && details.attempt?.join(" of ")],
+    ["Asks", (folded || !line(details.text).startsWith(details.title)) && details.title],
+    ["Field", !KINDS[kind].label?.toLowerCase().endsWith(label.toLowerCase()) && label],
+    ["Yes means", kind === "confirm" && choice(details.ok)],
+    ["No means", kind === "confirm" && choice(details.notok || details.cancel)],
+    ["Key", key && [key.name, key.id]],
+    ["Service", user_unit ? [user_unit, `(the user’s own, in ${system_unit || "a user manager"})`] : system_unit],
+    ["Command", asker.command || (system_unit || user_unit ? "" : "unknown")],
     ["Since", " ", "since"],
   ]);
-  // gpg-agent's text mostly says the key once more; where there is no key, the text is the question.
-  for (const [id, here] of [["text", !key], ["long", key]]) {
+  for (const [id, here] of [["text", !folded], ["long", folded]]) {
     $(id).textContent = plain(details.text);
     $(id).hidden = !here || !details.text;
   }
@@ -131,7 +141,7 @@ function showQuestion(details) {
   $("chain").replaceChildren(
     ...asker.chain.map((process) => {
       const item = document.createElement("li");
-      item.textContent = plain(`${process.args || process.name} (${process.name}, ${process.pid})`);
+      item.textContent = line(`${process.args || process.name} (${process.name}, ${process.pid})`);
       return item;
     }),
   );
@@ -149,10 +159,10 @@ function showStamp(stamp, remaining) {
   rows($("sure"), [
     ["Host", stamp.host],
     ["User", `${stamp.user} (uid ${stamp.uid})`],
-    ["Also waiting", stamp.followers.join("\n")],
   ]);
-  $("person").textContent = stamp.person && `for ${plain(stamp.person)}`;
-  INPUT.account.value = plain(stamp.account);
+  rows($("others"), [["Also waiting", stamp.followers]]);
+  $("person").textContent = stamp.person && `for ${line(stamp.person)}`;
+  INPUT.account.value = line(stamp.account);
 }
 
 // Only the fields that are asked for are in the document: a password manager would take a hidden one for a second
@@ -174,34 +184,30 @@ function showForm(details) {
   const renewed = kind === "new-passphrase";
   const secret = kind === "passphrase" || kind === "pin" || renewed;
   place([secret && "account", label && "secret", renewed && "repeat", details.digits && "digits"].filter(Boolean));
-  LABEL.secret.textContent = plain(details.label).replace(/\s*:\s*$/, "") || label || "";
+  LABEL.secret.textContent = label;
   INPUT.secret.autocomplete = renewed ? "new-password" : secret ? "current-password" : "off";
-  LABEL.repeat.textContent = plain(details.repeat).replace(/\s*:\s*$/, "") || "The same again";
   hideSecrets(secret);
   SHOW.hidden = !secret;
-  $("unlock").textContent = kind === "confirm" ? choice("Yes", details.ok, send) : send;
-  $("deny").textContent = kind === "confirm" ? choice("No", details.notok || details.cancel, "Deny") : "Deny";
+  const worded = kind === "confirm" && (choice(details.ok) || choice(details.notok || details.cancel));
+  $("unlock").textContent = worded ? "Yes" : send;
+  $("deny").textContent = worded ? "No" : "Deny";
   $("deny").hidden = kind === "notice";
-  const program = secret && keeper === "program";
-  $("keeper").hidden = !program;
-  $("keeper").textContent =
-    program && `A program receives what you type. ${plain(details.asker.command) || "It"} gets it in clear and may keep it.`;
+  $("keeper").hidden = !secret || keeper !== "program";
+  $("keeper").textContent = `${host()} says: a program receives what you type, in clear, and may keep it.`;
   $("effect").textContent = effect(details);
 }
 
-// An asker may word a confirmation's buttons, but never what is a yes and what is a no.
-function choice(word, claimed, usual) {
-  return !claimed || /^_?(ok|yes|no|cancel|allow|deny)$/i.test(claimed) ? usual : `${word}: ${plain(claimed)}`;
+// What an asker calls yes and no, where it says more than that. It words no button: it could swap them.
+function choice(claimed) {
+  return /^_?(ok|yes|no|cancel|allow|deny)$/i.test(claimed) ? "" : claimed;
 }
 
 function effect({ kind, keeper }) {
   if (kind === "notice") return "OK only says that you have read it.";
-  if (kind === "confirm") return "This yes counts once. Nothing is kept.";
+  if (kind === "confirm") return "This yes counts once.";
   if (kind === "new-passphrase") return "From now on this passphrase opens it. Nobody can look it up for you later.";
-  if (keeper === "agent") return `gpg-agent on ${host()} checks the passphrase and keeps it for a while, so that the service can go on.`;
-  if (keeper === "card") return "The card checks it. Each wrong try brings the card closer to locking itself.";
-  if (keeper === "program") return `It is sent to ${host()}, sealed, and handed to that program.`;
-  return `${host()} checks it. Nothing is kept.`;
+  const claim = { agent: "gpg-agent checks it and keeps it for a while.", card: "a card checks it. Each wrong try brings the card closer to locking itself." };
+  return `${host()} says: ${claim[keeper] ?? (keeper === "program" ? "it goes to that program." : "nothing is kept.")}`;
 }
 
 function hideSecrets(hidden) {
