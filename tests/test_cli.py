@@ -478,6 +478,15 @@ def test_a_claim_in_the_list_stays_in_its_entry(runtime: Path) -> None:
     assert len(entries) <= 6
 
 
+def test_a_claim_in_the_status_stays_in_its_row(runtime: Path) -> None:
+    """A title that a terminal would break does not pose as a row of its own."""
+    broker = Broker(PROMPT._replace(title="x" * 200 + " user root (uid 0)"))
+    with admin_socket([broker], runtime):
+        lines = call("status").stdout.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert "user root" in "".join(line for line in lines if line.startswith("  "))
+
+
 def test_an_answer_of_which_nobody_knows_is_code_6(runtime: Path) -> None:
     """Neither accepted nor wrong: the last try for a key, or a card's PIN."""
     broker = Broker()

@@ -19,8 +19,8 @@ import pytest
 from unlatch.prompt import Answer
 from unlatch.secret import Secret
 
-CANARY = b"canary-7f3a\xff\x00"
-TRACES = ("canary", "7f3a", "63616e617279", "\\xff")  # as text, as hex, as an escape
+CANARY = b"canary-plover\xff\x00"
+TRACES = ("canary", "plover", "63616e617279", "\\xff")  # as text, as hex, as an escape
 
 
 def shown_anywhere(text: str) -> bool:
@@ -149,7 +149,7 @@ def test_a_collected_secret_is_wiped() -> None:
     assert bytes(view) == bytes(len(CANARY))
 
 
-@pytest.mark.parametrize("wrong", ["canary-7f3a", None, 5, [7, 8]])
+@pytest.mark.parametrize("wrong", ["canary-plover", None, 5, [7, 8]])
 def test_what_is_not_bytes_is_refused_without_a_trace(wrong: object) -> None:
     """A wrong type is a TypeError that quotes nothing, and the half-made object dies quietly."""
     with warnings.catch_warnings():

@@ -110,7 +110,8 @@ def _prompt(row: Mapping[str, Any]) -> list[str]:
             ("rung", clean(person + ", ".join(told)) if told else "nobody"),
             ("opened", f"{row.get('views', 0)} times, {row.get('links', 1)} links sent"),
             ("waiting too", clean("\n".join(map(str, followers)), lines=True) if isinstance(followers, list) else ""),
-        ]
+        ],
+        width=voice.width(),
     )
 
 
