@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ class Bot:
 
     def set_up(self, room: str, pins: Mapping[str, str], *, verified: str = "emoji") -> None:
         """Log in, publish keys and cross-signing, enter the room, hold each user to a master key."""
-        asyncio.run(self._set_up(room, pins, verified))
+        # In a thread: Playwright keeps an event loop in that of the tests.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, self._set_up(room, pins, verified)).result()
 
     async def _set_up(self, room: str, pins: Mapping[str, str], verified: str) -> None:
         until = asyncio.get_running_loop().time() + PATIENCE

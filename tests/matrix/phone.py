@@ -211,7 +211,12 @@ class MatrixPhone:
         return self._until(room, lambda events, _: look(events), what, seconds)
 
     def message(
-        self, room: str, match: Callable[[Event], bool] = lambda _: True, what: str = "a message", number: int = 1
+        self,
+        room: str,
+        match: Callable[[Event], bool] = lambda _: True,
+        what: str = "a message",
+        number: int = 1,
+        seconds: float = PATIENCE,
     ) -> Event:
         """The message with this number, counted from 1, among those that match; edits are no messages of their own."""
 
@@ -219,10 +224,10 @@ class MatrixPhone:
             found = [event for event in events if _is_message(event) and match(event)]
             return found[number - 1 : number]
 
-        return self.wait(room, look, what)[0]
+        return self.wait(room, look, what, seconds)[0]
 
     def messages_from(self, room: str, sender: str) -> list[Event]:
-        """What somebody said so far, also what could not be decrypted; without edits."""
+        """What somebody said so far, also what could not be decrypted; without edits, and what was taken away."""
         return [event for event in self.events(room) if event.sender == sender and _is_message(event)]
 
     # -- emoji ---------------------------------------------------------------------------------------------------------
@@ -288,4 +293,5 @@ class MatrixPhone:
 
 def _is_message(event: Event) -> bool:
     relation = event.relation or {}
-    return event.wire in ("m.room.message", "m.room.encrypted") and relation.get("rel_type") != "m.replace"
+    said = event.wire in ("m.room.message", "m.room.encrypted") and relation.get("rel_type") != "m.replace"
+    return said and not event.redacted  # redacting an edit takes away that it is one

@@ -99,6 +99,10 @@ class Homeserver:
         """Forget the token and its device."""
         await self._call("POST", f"{_V3}/logout", until, {})
 
+    def fallback_page(self, stage: str, session: str) -> str:
+        """The web page on which a person does what we cannot: one stage of user-interactive authentication."""
+        return f"{self.address.url}{_V3}/auth/{_part(stage)}/fallback/web?{urlencode({'session': session})}"
+
     # Rooms
 
     async def join(self, room: str, until: float) -> str:

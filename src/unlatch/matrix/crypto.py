@@ -54,9 +54,14 @@ class Machine:
         self._trust = Trust(self.user_id, parts.pins)
 
     @classmethod
-    def create(cls, user_id: str, device_id: str) -> "Machine":
-        """A new device with new keys (vodozemac takes its randomness from the kernel itself)."""
+    def create(cls, user_id: str, device_id: str, earlier: "Machine | None" = None) -> "Machine":
+        """A new device with new keys (vodozemac takes its randomness from the kernel itself).
+
+        ``earlier``: the same user's machine, whose login is gone: its identity and its pins live on.
+        """
         device = OwnDevice(user_id, device_id, Account(), published=False)
+        if earlier is not None and earlier.user_id == user_id:
+            return cls(pickles.Parts(device, earlier._cross, earlier._trust.pins, {}, {}))
         return cls(pickles.Parts(device, CrossSigning.create(user_id), {}, {}, {}))
 
     @classmethod

@@ -11,21 +11,21 @@ from unlatch.matrix.errors import NobodyToTell, StoreBroken, StoreBusy, StoreMis
 from unlatch.matrix.http import NoContact
 from unlatch.matrix.session import NotEncrypted, NotInRoom, NotSetUp
 
-_SETUP = 'run "unlatch matrix setup"'
+SETUP = 'run "unlatch matrix setup"'
 _HINTS: dict[type[Exception], tuple[str, str]] = {  # the text before the error's own, and the hint
     NoContact: ("the homeserver cannot be used: ", ""),
     NoHomeserver: (
         "the homeserver's address ",
         "see whether it runs behind its proxy, and whether the address is right",
     ),
-    LoggedOut: ("the homeserver logged us out: ", _SETUP),
+    LoggedOut: ("the homeserver logged us out: ", SETUP),
     TooFast: ("", "raise its limits for this user"),
-    NotInRoom: ("", f"invite the bot's user, then {_SETUP}"),
+    NotInRoom: ("", f"invite the bot's user, then {SETUP}"),
     NotEncrypted: ("nothing is sent: ", "encrypt the room, or say allow_plaintext_room = true"),
-    NobodyToTell: ("", _SETUP),
-    StoreMissing: ("", _SETUP),
-    NotSetUp: ("", _SETUP),
-    StoreBroken: ("the Matrix state cannot be used: ", f"mend that, or move the directory away and {_SETUP}"),
+    NobodyToTell: ("", SETUP),
+    StoreMissing: ("", SETUP),
+    NotSetUp: ("", SETUP),
+    StoreBroken: ("the Matrix state cannot be used: ", f"mend that, or move the directory away and {SETUP}"),
     StoreBusy: ("the Matrix state is locked: ", ""),
     ServerSaid: ("", ""),
 }
