@@ -395,7 +395,7 @@ def test_a_denial_goes_from_the_notifier_to_the_prompt(tmp_path: Path) -> None:
         audit = Audit(str(tmp_path / "audit"), lambda: "2026-11-22T03:00:00Z", "/nonexistent/journal")
         broker = Broker(Surroundings(settings, {}, "web03", audit, [], loopback=False))
         broker.prepare()
-        for words in (("amber", "canoe"), ("birch", "delta")):
+        for words in (("amber", "canoe"), ("acorn", "alarm")):
             owned = seal.new_link(os.urandom)
             question = seal.pad(details_to_json(QUESTION._replace(words=words)))
             details = base64url.encode(seal.seal_details(owned.link, question, os.urandom))
@@ -403,9 +403,9 @@ def test_a_denial_goes_from_the_notifier_to_the_prompt(tmp_path: Path) -> None:
             broker.perform(broker.pending.register(broker.now(), Peer(Asker(), 1000, 1000, "ada"), register))
         first, second = (row["id"] for row in broker.pending.prompts(broker.now(), 0))
         assert broker.deny("phone", first, "@zoe:example.org") == 0  # two in one message: which?
-        assert broker.deny("phone", first, "@zoe:example.org", "birch delta") == 1
+        assert broker.deny("phone", first, "@zoe:example.org", "acorn alarm") == 1
         assert [row["id"] for row in broker.pending.prompts(broker.now(), 0)] == [first]
-        assert broker.deny("phone", second, "@zoe:example.org", "birch delta") == 0
+        assert broker.deny("phone", second, "@zoe:example.org", "acorn alarm") == 0
         assert broker.deny("phone", first, "@zoe:example.org") == 1
         await broker.close()
 
