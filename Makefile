@@ -42,6 +42,7 @@ check:
 bench:
 	@tools/setup bench
 	@PYTHONPATH=tests $(BIN)/python tools/bench.py
+	@PYTHONPATH=tests $(BIN)/python tools/bench_matrix.py
 
 clean:
 	rm -rf .venv .make .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

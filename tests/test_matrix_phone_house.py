@@ -20,6 +20,7 @@ from playwright.sync_api import BrowserContext
 from proxy import NAME, Caddy
 from real import absent, real
 from real_gnupg import PASSPHRASE, Keyring, finish
+from terminal import Terminal
 from waiting import until
 
 BACKED_OFF = 60.0  # seconds: on a busy machine the broker may have tried often, and then waits for longer
@@ -100,6 +101,43 @@ def test_pass_rings_the_phone_and_is_unlocked(
     assert '"delivered"' in log
     assert fragment not in log
     assert fragment.encode() not in b"".join(path.read_bytes() for path in bot.state.iterdir() if path.is_file())
+
+
+def test_from_setup_at_a_terminal_to_the_first_ring(
+    synapse: Synapse, house: House, keyring: Keyring, phone: MatrixPhone
+) -> None:
+    """`unlatch matrix setup`: password, invitation, emoji compared on both sides, a test; then `pass` rings."""
+    account = synapse.register()
+    phone.login(synapse, synapse.register())
+    ring_by_matrix(house, house.root / "matrix")
+    words = ["--user", account.user_id, "--homeserver", synapse.url, "--admin", phone.user_id]
+    with Terminal([UNLATCH, "matrix", "setup", *words], house.environ()) as terminal:
+        terminal.expect("Password of ")
+        until(lambda: not terminal.echoes(), "a terminal that hides what is typed")
+        terminal.type(f"{account.password}\n")
+        terminal.expect("accept the invitation")
+        (room,) = until(phone.rooms, "an invitation")
+        phone.join(room)
+        asked = phone.verification(room, lambda one: one.phase == "Requested" and not one.mine, "a request").id
+        phone.accept(asked)
+        terminal.expect("the same seven")
+        names = phone.emoji(asked, room)
+        for name in names:
+            terminal.expect(name)
+        terminal.expect("Do they match?")
+        terminal.type("yes\n")
+        phone.confirm(asked)
+        terminal.expect("is verified by emoji")
+        terminal.expect("a test message went to")
+        assert terminal.end() == 0
+    assert account.password not in terminal.screen
+    phone.wait(room, lambda _: phone.trust(account.user_id)["verified"], "the phone's trust")
+    assert phone.message(room, lambda event: "This was a test" in event.text).clean
+    service = house.start("pass", "sql-root")
+    ring = phone.message(room, lambda event: bool(link_of(event)), "a link")
+    assert ring.clean
+    house.open(link_of(ring)).unlock(PASSPHRASE)
+    assert finish(service)[:2] == (0, b"hunter2\n")
 
 
 def test_deny_by_reply_ends_the_prompt(house: House, keyring: Keyring, bot: Bot, phone: MatrixPhone) -> None:

@@ -74,7 +74,18 @@ class Phone {
     });
     await this.client.startClient({ initialSyncLimit: 50, threadSupport: true, pollTimeout: 20_000 });
     await prepared;
+    await this.#published(login.user_id, login.device_id);
     return { user_id: login.user_id, device_id: login.device_id, token: login.access_token };
+  }
+
+  // Its keys go to the homeserver in the background; before that nobody knows the device.
+  async #published(user, device) {
+    for (let tries = 100; tries; tries -= 1) {
+      const known = await this.client.downloadKeysForUsers([user]);
+      if (known.device_keys?.[user]?.[device]) return;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    throw new Error("the device's keys were not published");
   }
 
   #listen() {
