@@ -93,6 +93,7 @@ class Running:
 
     def __init__(self, state: str, *, seconds: float = PATIENCE, **options: Any) -> None:
         self.denials: list[tuple[str, str, str]] = []  # notice.id, user id, what else was said
+        self.ends = 1  # how many prompts a denial ends
         self.notifier = MatrixNotifier("matrix", state, seconds=seconds, deny=self._deny, **options)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -121,7 +122,7 @@ class Running:
 
     def _deny(self, name: str, notice_id: str, by: str, said: str) -> int:
         self.denials.append((notice_id, by, said))
-        return 1
+        return self.ends
 
 
 def notice(notice_id: str = "", **changes: Any) -> Notice:
@@ -154,4 +155,7 @@ def paired(
     for one in others:
         one.join(room)
     bot.set_up(room, pins)
+    # A phone that has only seen half of the bot's identity when a message arrives may not look at that message again.
+    for one in (phone, *others):
+        one.wait(room, lambda _, one=one: any(one.trust(bot.user.user_id)["devices"].values()), "the bot's identity")
     return bot

@@ -97,7 +97,7 @@ class Http:
             async with asyncio.timeout(seconds):
                 return await self._request(method, target, body, headers)
         except TimeoutError:
-            raise NoContact(f"did not answer within {max(seconds, 0):.0f} s") from None
+            raise NoContact(f"did not answer within {max(seconds, 0.0):.{0 if seconds >= 1 else 1}f} s") from None
 
     async def close(self) -> None:
         """Close what is kept."""
@@ -163,6 +163,7 @@ class _Connection:
         self.fresh = True
         self.reusable = False
         self.kept_at = 0.0
+        self._ended = False
         self._reader = reader
         self._writer = writer
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
@@ -188,7 +189,8 @@ class _Connection:
                 raise _Stale from None
             raise NoContact(_why(error)) from None
         except h11.RemoteProtocolError:
-            raise NoContact("answered with something that is not HTTP") from None
+            ended = "it closed the connection in the middle of its answer"
+            raise NoContact(ended if self._ended else "answered with something that is not HTTP") from None
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
             self.reusable = True
@@ -203,6 +205,7 @@ class _Connection:
                 data = await self._reader.read(_READ)
                 if not data and response is None:
                     raise ConnectionResetError
+                self._ended = not data
                 self._http.receive_data(data)
             elif isinstance(event, h11.Response):
                 response = event
