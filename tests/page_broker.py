@@ -292,7 +292,7 @@ def broker() -> Iterator[PageBroker]:
 
 
 @pytest.fixture(scope="module")
-def phone(engine: Browser) -> Iterator[BrowserContext]:
+def handset(engine: Browser) -> Iterator[BrowserContext]:
     """A phone in London. Each page of it is a tab of its own, with its own session storage."""
     context = engine.new_context(
         viewport={"width": 390, "height": 844}, locale="en-GB", timezone_id="Europe/London", has_touch=True
@@ -302,9 +302,9 @@ def phone(engine: Browser) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def screen(phone: BrowserContext) -> Iterator[Page]:
+def screen(handset: BrowserContext) -> Iterator[Page]:
     """A fresh tab. The page must cause no error of script or policy in it."""
-    page = phone.new_page()
+    page = handset.new_page()
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda said: problems.append(said.text) if "Content Security" in said.text else None)

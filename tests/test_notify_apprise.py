@@ -403,7 +403,7 @@ def test_the_whole_way(ntfy: Ntfy, house: House) -> None:
         assert [path for path in files if canary in path.read_bytes()] == []
         said = json.dumps(status(house)).encode() + house.run(UNLATCH, "log") + house.run(UNLATCH, "status")
         assert canary not in said
-    house.open(link[0]).unlock(b"")
+    house.open(link[0]).allow()
     output, errors = asker.communicate(timeout=20)
     assert fragment.encode() not in output + errors
     until(lambda: len(ntfy.received) == 3, "the end")

@@ -151,14 +151,14 @@ def test_open_elsewhere(broker: PageBroker, screen: Page) -> None:
     assert screen.url == ticket.url
 
 
-def test_a_reload_is_the_same_view(broker: PageBroker, screen: Page, phone: BrowserContext) -> None:
+def test_a_reload_is_the_same_view(broker: PageBroker, screen: Page, handset: BrowserContext) -> None:
     """The page id lives as long as the tab; another tab is another view."""
     ticket = broker.put(views=1)
     question(screen, ticket)
     screen.reload()
     heading(screen, "web03 asks for a passphrase")
     assert len(ticket.pages) == 1
-    other = phone.new_page()
+    other = handset.new_page()
     other.goto(ticket.url)
     heading(other, "Already open elsewhere")
 
