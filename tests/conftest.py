@@ -101,7 +101,11 @@ def web03(house: House, caddy: "Caddy") -> "Keyring":
 def synapse(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Synapse]":
     """A real homeserver, one for all workers of this run: every test makes its own users."""
     from matrix.shared import shared
+    from matrix.synapse import python
+    from real import absent
 
+    if python() is None:
+        absent("no Synapse; tools/setup test installs it")
     own = tmp_path_factory.getbasetemp()  # pytest-xdist gives each worker one, below the one of the run
     with shared((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "synapse") as synapse:
         yield synapse

@@ -142,6 +142,11 @@ def ring_often(state: str, name: str, times: str) -> None:
             broker.ring(notice(words=(f"{name}{number}", "canal")))
 
 
+def _meet(phone: MatrixPhone, room: str, bot: Bot) -> None:
+    """Wait until the phone knows the bot's device, and that the bot vouches for it."""
+    phone.wait(room, lambda _: any(phone.trust(bot.user.user_id)["devices"].values()), "the bot's identity")
+
+
 def paired(
     synapse: Synapse, phone: MatrixPhone, state: Path, *others: MatrixPhone, url: str = "", encrypted: bool = True
 ) -> Bot:
@@ -156,6 +161,6 @@ def paired(
         one.join(room)
     bot.set_up(room, pins)
     # A phone that has only seen half of the bot's identity when a message arrives may not look at that message again.
-    for one in (phone, *others):
-        one.wait(room, lambda _, one=one: any(one.trust(bot.user.user_id)["devices"].values()), "the bot's identity")
+    for one in (phone, *others) if encrypted else ():
+        _meet(one, room, bot)
     return bot
