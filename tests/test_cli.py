@@ -165,6 +165,21 @@ def test_status_without_a_broker_is_no_error(capsys: pytest.CaptureFixture[str])
     assert json.loads(capsys.readouterr().out) == {"broker": None, "prompts": [], "notifiers": []}
 
 
+def test_the_hosts_broker_that_is_down_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its directory is there, so askers wait for it: "nothing is waiting" would be wrong."""
+    monkeypatch.delenv("UNLATCH_RUNTIME_DIR")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("unlatch.runtime.HOST_ASKERS", str(tmp_path))
+    monkeypatch.setattr("unlatch.runtime.HOST_ADMIN", str(tmp_path / "admin"))
+    for command in (["status"], ["answer", "--deny"]):
+        assert run(command) == 1
+        told = capsys.readouterr()
+        assert "the host's broker does not run" in told.err
+        assert "nothing is waiting" not in told.out + told.err
+
+
 def test_status_shows_prompts_notifiers_and_broker(
     runtime: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -635,15 +650,16 @@ def test_the_log_reads_the_file_that_the_configuration_names(
 def test_config_check_says_who_is_rung_for_whom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A clean file is exit 0."""
     (tmp_path / "unlatch.toml").write_text(
-        'people.anna = { users = ["git", 7], notify = ["chat"] }\n'
+        'people.anna = { users = ["ghost", 7], notify = ["chat"] }\n'
         'notify.chat.command = ["/bin/sh"]\nnotify.spare.command = ["/bin/sh"]\n'
     )
     assert run(["config", "check"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"{tmp_path}/unlatch.toml: no mistakes",
         "links start with http://localhost:8420/",
-        "anna is rung for git, 7 by chat",
+        "anna is rung for ghost, 7 by chat",
         "every other user is refused",
+        "no user of this host is called ghost (yet)",
         "the notifier spare is used by nobody",
     ]
 

@@ -74,10 +74,13 @@ def test_symmetric_encryption_asks_for_a_new_passphrase(house: House) -> None:
 def test_wrong_wrong_right_goes_on_in_the_open_page(house: House) -> None:
     """A wrong passphrase leads the open page to the next try: a new ticket, one ring in all, the old link dead.
 
+    The match words stay those of the message: it is the only one that the person has.
+
     gpg-agent says the same after a right last try as after a wrong one, so the page claims no more than it knows.
     """
     service = Keyring(house).decrypt()
-    page = house.open(house.phone.ring()["link"])
+    ring = house.phone.ring()
+    page = house.open(ring["link"])
     for attempt in (2, 3):
         page.unlock(b"wrong")
         verdict = page.verdict()
@@ -86,6 +89,7 @@ def test_wrong_wrong_right_goes_on_in_the_open_page(house: House) -> None:
         assert old.view().status == 410
         assert page.prompt is not None
         assert page.prompt.attempt == (attempt, 3)
+        assert list(page.prompt.words) == ring["words"]
     page.unlock(PASSPHRASE)
     assert page.verdict().outcome == "unknown"
     assert finish(service)[:2] == (0, PLAINTEXT)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unlatch import runtime
+from unlatch.cli import voice
 from unlatch.errors import Refused, Unreachable
 from unlatch.wire import lines
 
@@ -66,6 +67,20 @@ def find_admin() -> Admin | None:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             return Admin(place, uid)
     return None
+
+
+def check_host() -> None:
+    """When no broker runs: nothing is waiting, unless this host should have one.
+
+    Raises:
+        Problem: it should, and askers wait for that broker and for no other.
+    """
+    uid = os.geteuid()
+    if runtime.candidates(uid, os.environ, home(uid))[0].host:
+        voice.fail(
+            "the host's broker does not run; whoever asks waits for it, or fails",
+            'as root: "systemctl status unlatch.service", "journalctl -u unlatch.service"',
+        )
 
 
 def home(uid: int) -> str:

@@ -11,7 +11,7 @@ import click
 from unlatch import prompt, seal
 from unlatch.answering import Clock, Page
 from unlatch.cli import dialogue, doors, voice
-from unlatch.cli.admin import Admin, find_admin
+from unlatch.cli.admin import Admin, check_host, find_admin
 from unlatch.cli.dialogue import Choice
 from unlatch.errors import Malformed
 from unlatch.secret import Secret, forbid_core_dumps
@@ -83,6 +83,7 @@ def _check_usage(confirm: bool, deny: bool, digits: str, arguments: Sequence[str
 def _choose(terminal: voice.Terminal) -> Page:
     admin = find_admin()
     if admin is None:
+        check_host()
         voice.fail("no broker is running; nothing is waiting", 'links of other hosts: "unlatch answer --stdin"')
     rows = _prompts(admin)
     if not rows:

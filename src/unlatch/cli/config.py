@@ -1,6 +1,7 @@
 """``unlatch config check``: every mistake of unlatch.toml at once, or who is rung for whom."""
 
 import os
+import pwd
 from collections.abc import Iterator
 
 import click
@@ -15,11 +16,12 @@ def command() -> None:
 
 
 @command.command(
+    short_help="Report all mistakes, or who is rung for whom.",
     epilog="""\b
 Example:
   $ unlatch config check --config ./unlatch.toml
   ./unlatch.toml:3: listen: not accepted; accepted: "ADDRESS:PORT" ...
-"""
+""",
 )
 @click.option("--config", "path", metavar="FILE", help="Check this file instead of the one that would be used.")
 def check(path: str | None) -> int:
@@ -48,6 +50,17 @@ def summary(loaded: Loaded) -> tuple[str, ...]:
     return (f"{voice.clean(loaded.path)} has {count} {'mistake' if count == 1 else 'mistakes'}", *hints)
 
 
+def _is_known(user: str) -> bool:
+    """Is this an account? ``*`` and uids need none."""
+    if user == "*" or user.isdigit():
+        return True
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
+
+
 def _who_is_rung(settings: Settings) -> Iterator[str]:
     yield f"links start with {settings.public_url}"
     if settings.allow_users:
@@ -63,6 +76,9 @@ def _who_is_rung(settings: Settings) -> Iterator[str]:
         yield "nobody is rung: there is no [people.NAME] table, so every user is refused"
     else:
         yield 'nobody is rung: prompts of every user wait for the page on this machine, or for "unlatch answer"'
+    for user in sorted({*settings.allow_users, *(user for person in settings.people for user in person.users)}):
+        if not _is_known(user):
+            yield f"no user of this host is called {user} (yet)"
     unused = {each.name for each in settings.notifiers} - {name for each in settings.people for name in each.notify}
     for name in sorted(unused):
         yield f"the notifier {name} is used by nobody"

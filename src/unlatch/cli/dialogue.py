@@ -133,7 +133,8 @@ def tell_verdict(verdict: Verdict, verb: str) -> int:
         "denied": voice.WRONG if verb == "yes" else voice.OVER,
         "unknown": voice.UNKNOWN,
     }
-    hints = ["the prompt goes on under a new link"] if verdict.next_link else []
+    goes_on = 'the prompt goes on: a new link is sent within a minute; on its host, "unlatch answer" finds it at once'
+    hints = [goes_on] if verdict.next_link else []
     raise voice.Problem(sentence, *hints, code=codes.get(verdict.outcome, voice.FAILED))
 
 

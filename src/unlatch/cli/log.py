@@ -46,6 +46,10 @@ def command(since: str | None, as_json: bool, path: str | None) -> int:
             broken += 1
         elif start is None or _is_newer(record, start):
             voice.say(line if as_json else _sentence(record))
+    if not any(map(os.path.exists, (file, f"{file}.1"))):
+        voice.tell(f"nothing is written in {voice.clean(file)}")
+        if os.geteuid() and os.path.isdir(runtime.HOST_ASKERS):
+            voice.tell("hint: the trail of the host's broker is for root to read")
     if broken:
         voice.tell(f"{voice.clean(file)}: {broken} broken {'line' if broken == 1 else 'lines'} passed over")
     return voice.OK

@@ -9,7 +9,7 @@ from unlatch import runtime
 from unlatch.ask import Asker
 from unlatch.cli import admin, voice
 from unlatch.config import load
-from unlatch.errors import BadConfig, Denied
+from unlatch.errors import BadConfig, Denied, Expired
 from unlatch.prompt import Answer, AskerInfo, Prompt, Verdict
 from unlatch.secret import forbid_core_dumps
 from unlatch.words import match_words
@@ -25,7 +25,13 @@ Example:
 Exit codes: 0 answered, 1 an error or refused, 4 denied or nobody answered.
 """,
 )
-@click.option("--timeout", type=click.IntRange(1, 86_400), default=300, show_default=True, help="Seconds to wait.")
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.IntRange(1, 86_400),
+    default=300,
+    help="How long to wait, 1 to 86400.  [default: 300]",
+)
 def command(timeout: int) -> int:
     """Ring yourself, to see that links arrive: a notice that asks for nothing but OK.
 
@@ -58,9 +64,12 @@ def command(timeout: int) -> int:
             raise Denied
         told = f" ({', '.join(question.told)} delivered it)" if question.told else ""
         voice.say(voice.clean(f"answered{told}"))
-        return voice.OK
+    except Expired:
+        hint = '"unlatch log --since 10m" and "unlatch status" say whether the message was delivered'
+        voice.fail("the prompt expired: nobody pressed OK in time", hint, code=voice.OVER)
     finally:
         asker.close()
+    return voice.OK
 
 
 def _tty() -> str:

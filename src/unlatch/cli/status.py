@@ -27,6 +27,7 @@ def command(as_json: bool) -> int:
         voice.say(json.dumps(status))
         return voice.OK
     if status["broker"] is None:
+        admin.check_host()
         voice.say("no broker is running; nothing is waiting")
         return voice.OK
     voice.say(_broker(status["broker"]))
@@ -108,7 +109,7 @@ def _prompt(row: Mapping[str, Any]) -> list[str]:
             ("age", _span(row.get("age"))),
             ("time left", _span(row.get("remaining"))),
             ("rung", clean(person + ", ".join(told)) if told else "nobody"),
-            ("opened", f"{row.get('views', 0)} times, {row.get('links', 1)} links sent"),
+            ("opened", _opened(row.get("views", 0), row.get("links", 1))),
             ("waiting too", clean("\n".join(map(str, followers)), lines=True) if isinstance(followers, list) else ""),
         ],
         width=voice.width(),
@@ -117,6 +118,10 @@ def _prompt(row: Mapping[str, Any]) -> list[str]:
 
 def _delivery(how: object, ago: object) -> str:
     return f"{how} {_span(ago)} ago" if how == "delivered" and isinstance(ago, int | float) else str(how)
+
+
+def _opened(views: object, links: object) -> str:
+    return voice.clean(f"{views} {'time' if views == 1 else 'times'}, {links} {'link' if links == 1 else 'links'} sent")
 
 
 def _span(seconds: object) -> str:

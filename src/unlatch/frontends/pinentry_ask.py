@@ -138,12 +138,19 @@ class Asking:
         digits = f"{int.from_bytes(os.urandom(8)) % 100:02}"
         kind = pinentry_prompt.kind(request)
         shown = kind == "confirm" and terminal.show_digits(request.option("ttyname"), digits, self._uid)
-        occasion = pinentry_prompt.Occasion(who, match_words(os.urandom), int(time.time()), self._tries, shown)
+        occasion = pinentry_prompt.Occasion(who, self._words(), int(time.time()), self._tries, shown)
         answer = self._put(request, pinentry_prompt.prompt_of(request, occasion))
         if answer.answer == "yes" and shown and Secret(answer.digits.encode()) != Secret(digits.encode()):
             self._judge(Verdict("denied", "The digits were wrong."))
             raise Denied
         return answer
+
+    def _words(self) -> tuple[str, str]:
+        """Those of the answered question whose page goes on: its message is the one that people hold. Else new ones."""
+        before = self._question
+        if before is None or before.answer is None or before.judged or _is_card(before.prompt):
+            return match_words(os.urandom)
+        return before.prompt.words
 
     def _put(self, request: Request, prompt: Prompt) -> Answer:
         """Ask until somebody answers. A follower asks anew when its leader is done: the agent's cache is not ours."""

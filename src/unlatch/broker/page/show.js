@@ -65,6 +65,7 @@ function panel(name, more = "") {
   $("left").hidden = true;
   $("panel").hidden = false;
   $("line").textContent = "";
+  say(""); // the title is read out because it has the focus; what was said before is over
   $("panel-title").focus();
 }
 
