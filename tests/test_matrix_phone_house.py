@@ -188,7 +188,6 @@ def test_a_broker_that_died_is_no_loss(house: House, keyring: Keyring, bot: Bot,
     assert len(phone.messages_from(bot.room, bot.user.user_id)) == 1
 
 
-@pytest.mark.xfail(reason="a broker that re-registers a prompt tells no notifier, so nobody listens", strict=True)
 def test_the_successor_of_a_broker_that_died_hears_a_denial(
     house: House, keyring: Keyring, bot: Bot, phone: MatrixPhone
 ) -> None:

@@ -12,6 +12,7 @@ from matrix.synapse import Synapse, User
 
 from unlatch.cli import voice
 from unlatch.cli.matrix_setup import Setup, Wishes
+from unlatch.matrix.api import Homeserver, ServerSaid
 from unlatch.matrix.crypto import Machine
 from unlatch.matrix.store import Store
 from unlatch.secret import Secret
@@ -259,3 +260,58 @@ def test_another_users_token(bot: House, synapse: Synapse) -> None:
     said = problem(bot, Answers(synapse.login(other)["access_token"]), by_token=True)
     assert "another user's" in said.text
     assert not bot.directory.exists()
+
+
+def oauth(url: Any) -> dict[str, Any]:
+    """What a homeserver says whose logins belong to an authentication service (MSC4312)."""
+    stage = "org.matrix.cross_signing_reset"
+    return {"session": "s", "flows": [{"stages": [stage]}], "params": {stage: {"url": url}}}
+
+
+def wants_a_browser(monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], refusals: int) -> list[dict[str, Any]]:
+    """The homeserver refuses the identity so many times; gives the proofs that it was sent."""
+    proofs: list[dict[str, Any]] = []
+    real = Homeserver.keys
+
+    async def keys(self: Homeserver, what: str, body: dict[str, Any], until: float) -> dict[str, Any]:
+        if what == "device_signing/upload":
+            proofs.append(body.get("auth", {}))
+            if len(proofs) <= refusals:
+                raise ServerSaid(401, "", said)
+            body = {key: value for key, value in body.items() if key != "auth"}
+        return await real(self, what, body, until)
+
+    monkeypatch.setattr(Homeserver, "keys", keys)
+    return proofs
+
+
+def test_somebody_at_a_browser(
+    bot: House, alex: MatrixPhone, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page that the homeserver names is printed; setup waits, and goes on, also when it was too early."""
+    page = "https://auth.example.test/account/?action=org.matrix.cross_signing_reset"
+    proofs = wants_a_browser(monkeypatch, oauth(page), refusals=2)
+    answers = Answers()
+    assert bot.setup(answers, admins=(alex.user_id,), trust_first_use=True) == voice.OK
+    assert capsys.readouterr().err.count(f"  {page}\n") == 2
+    assert answers.asked.count("Press Enter when that is done.") == 2
+    proof = {"session": "s", "type": "org.matrix.cross_signing_reset"}
+    assert proofs == [{}, proof, proof]
+
+
+@pytest.mark.parametrize("url", ["javascript:alert(1)", "https://x/\x1b[2J", 5])
+def test_a_page_that_is_none(bot: House, monkeypatch: pytest.MonkeyPatch, url: Any) -> None:
+    """A homeserver steers neither browser nor terminal."""
+    wants_a_browser(monkeypatch, oauth(url), refusals=1)
+    assert "names a page that is none" in problem(bot, admins=("@alex:unlatch.test",)).text
+
+
+def test_a_stage_that_nobody_knows(
+    bot: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Has the homeserver's own page; and somebody who never does what it says is not asked for ever."""
+    said = {"session": "a b", "flows": [{"stages": ["m.login.sso"]}]}
+    wants_a_browser(monkeypatch, said, refusals=100)
+    assert "ever more proof" in problem(bot, admins=("@alex:unlatch.test",)).text
+    page = f"{bot.synapse.url}/_matrix/client/v3/auth/m.login.sso/fallback/web?session=a+b"
+    assert page in capsys.readouterr().err

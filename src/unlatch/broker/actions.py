@@ -64,6 +64,13 @@ class Remind(NamedTuple):
     notifiers: tuple[str, ...]
 
 
+class Resume(NamedTuple):
+    """An earlier broker sent this link, and the prompt is open again: say nothing, but hear replies."""
+
+    notice: Notice
+    notifiers: tuple[str, ...]
+
+
 class End(NamedTuple):
     """Edit the message that was sent: the prompt is over and the link is dead."""
 
@@ -93,5 +100,5 @@ class Hangup(NamedTuple):
     conn: Hashable
 
 
-Action = Tell | Ring | Remind | End | Wake | Audit | Hangup
+Action = Tell | Ring | Remind | Resume | End | Wake | Audit | Hangup
 Actions = list[Action]

@@ -6,7 +6,7 @@ message, named by ``OpenPrompt.id``.
 
 from typing import NamedTuple
 
-from unlatch.broker.actions import Actions, End, Remind, Ring
+from unlatch.broker.actions import Actions, End, Remind, Resume, Ring
 from unlatch.broker.notice import Notice, unit_of
 from unlatch.broker.policy import Policy
 from unlatch.broker.quotas import RingQuota
@@ -83,6 +83,11 @@ class Bell:
             return []
         notice = self._notice(now, prompt.links[-1], note=_NO_MORE if crowded else "")
         return [Remind(prompt.id, notice, names)]
+
+    def resume(self, now: float, link: OpenLink) -> Actions:
+        """People heard of this link from an earlier broker."""
+        names = link.prompt.delivered()
+        return [Resume(self._notice(now, link), names)] if names else []
 
     def end(self, now: float, prompt: OpenPrompt, outcome: str) -> Actions:
         """Edit the message. The shell ends, too, what is still being sent."""

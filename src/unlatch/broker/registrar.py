@@ -100,6 +100,7 @@ class Registrar:
         prompt.delivery = dict.fromkeys(prompt.reached, DELIVERED)
         link = self._open(prompt, new, message)
         actions = self._registered(now, link, new, "again" if message.rung else "quiet" if earlier else "new")
+        actions += self._bell.resume(now, link)
         actions += self._bell.ring(now, link, untold, quiet=bool(earlier))
         self._table.reschedule(prompt)
         return actions

@@ -93,6 +93,13 @@ class Ringer:
             if message is not None:
                 self._want(message, Wanted("remind", loud=True))
 
+    def resume(self, notice: Notice, names: tuple[str, ...]) -> None:
+        """An earlier broker sent this link: hear replies to its message."""
+        for name in self._known(names):
+            notifier = self._notifiers[name].notifier
+            if isinstance(notifier, Lasting):
+                notifier.resume(notice)
+
     def end(self, prompt_id: str, notice: Notice, names: tuple[str, ...], outcome: str) -> None:
         """Say how it ended, also where a try may have got through that was counted as failed."""
         for name in self._notifiers:

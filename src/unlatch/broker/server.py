@@ -22,6 +22,7 @@ from unlatch.broker.actions import (
     Later,
     Remind,
     Reply,
+    Resume,
     Ring,
     Tell,
     Visitor,
@@ -170,6 +171,8 @@ class Broker:
                 self._ringer.ring(prompt_id, notice, notifiers)
             case Remind(prompt_id=prompt_id, notice=notice, notifiers=notifiers):
                 self._ringer.remind(prompt_id, notice, notifiers)
+            case Resume(notice=notice, notifiers=notifiers):
+                self._ringer.resume(notice, notifiers)
             case End(prompt_id=prompt_id, notice=notice, notifiers=notifiers, outcome=outcome):
                 self._ringer.end(prompt_id, notice, notifiers, outcome)
             case Wake(ticket=ticket, page=page, reply=answer):

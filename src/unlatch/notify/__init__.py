@@ -44,6 +44,9 @@ class Lasting(Protocol):
     def note(self) -> str:
         """What the status shows, whatever the last result was; may be empty."""
 
+    def resume(self, notice: Notice) -> None:
+        """An earlier process sent this link, and the prompt is open again: hear replies to its message."""
+
     async def close(self) -> None:
         """Let go of everything; the broker ends."""
 

@@ -80,6 +80,10 @@ class MatrixNotifier:
             await self._change(notice.id, until, lambda message: message.owe(ended))
             await self._settle(notice.id, until)
 
+    def resume(self, notice: Notice) -> None:
+        """Hear replies to what an earlier broker sent."""
+        self._replies.await_for(notice)
+
     async def close(self) -> None:
         """Stop listening and close the connections."""
         await self._replies.close()
