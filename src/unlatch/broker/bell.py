@@ -86,7 +86,7 @@ class Bell:
 
     def resume(self, now: float, link: OpenLink) -> Actions:
         """People heard of this link from an earlier broker."""
-        names = link.prompt.delivered()
+        names = link.prompt.reached
         return [Resume(self._notice(now, link), names)] if names else []
 
     def end(self, now: float, prompt: OpenPrompt, outcome: str) -> Actions:
