@@ -22,6 +22,7 @@ class Room:
 
     def __init__(self, synapse: Synapse, folder: Path, *, url: str = "", encrypted: bool = True) -> None:
         self.synapse = synapse
+        self._unread: list[Any] = []  # what came before its key; a client that goes on would keep it, too
         self.bot = Bot(synapse, folder / "bot", url=url)
         self.admin = Bot(synapse, folder / "admin")
         token = synapse.login(self.admin.user)["access_token"]
@@ -44,9 +45,11 @@ class Room:
 
         async def look() -> list[Heard]:
             session, heard = Session(Store(str(self.admin.state))), list[Heard]()
+            session._unread = self._unread
             try:
                 await session.poll(0, PATIENCE, heard.append)
             finally:
+                self._unread = session._unread
                 await session.close()
             return heard
 

@@ -13,6 +13,7 @@ from unlatch.matrix.session import Heard, Session
 LONG_POLL = 25.0  # seconds that the homeserver keeps us waiting for news
 PATIENCE = 10.0  # seconds more than that for an answer
 LONGEST_PAUSE = 60.0  # seconds between two tries to listen
+EXPLAIN_AGAIN = (1.0, 3.0)  # seconds before the second and the third try
 GRACE = 60.0  # seconds after a prompt's time for which we believe that its end is still to come
 
 
@@ -82,9 +83,18 @@ class Replies:
             async with self._session.changing(until) as state:
                 Messages(state["messages"]).open(notice_id, self._now()).tell()
             if not self._deny(notice_id, *message.denied):
-                await self._explain(message.root, until)
+                await self._explain(message.root)
 
-    async def _explain(self, root: str, until: float) -> None:
+    async def _explain(self, root: str) -> None:
+        """Say that a denial ended nothing. It counts as told already and nobody else will say this: insist a little."""
+        for pause in EXPLAIN_AGAIN:
+            try:
+                return await self._say_unclear(root, asyncio.get_running_loop().time() + PATIENCE)
+            except (UnlatchError, OSError):
+                await asyncio.sleep(pause)
+        return await self._say_unclear(root, asyncio.get_running_loop().time() + PATIENCE)
+
+    async def _say_unclear(self, root: str, until: float) -> None:
         text = 'that ended nothing: it is too late, or say "deny" and the two words of the one that you mean'
         content = events.said(text, calm=True)
         content = events.in_thread(root, content) if root else content
