@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 import pytest
+from certificates import self_signed
 from fake_broker import PROMPT, Broker, admin_socket, page_server
 from terminal import Terminal
 
@@ -331,7 +332,9 @@ def test_what_is_no_link_is_told_and_not_repeated(link: bytes) -> None:
 def test_over_https_the_certificate_must_be_trusted(tmp_path: Path) -> None:
     """Verified by default; --ca-file names the authorities of an own one."""
     broker = Broker()
-    context, authority = _certificate(tmp_path)
+    authority = self_signed(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority)
     with page_server(broker, context) as url:
         feed = link_of(broker, url) + broker.right
         done = call("answer", "--stdin", feed=feed)
@@ -692,32 +695,3 @@ def test_sigterm_at_a_prompt_brings_the_echo_back(runtime: Path) -> None:
         os.kill(child, signal.SIGTERM)
         assert terminal.end() == 143
         assert terminal.echoes()
-
-
-def _certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """A server's context for localhost, and the file that a client must trust."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    secret = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    (folder / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, *secret))
-    (folder / "ca.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "ca.pem", folder / "key.pem")
-    return context, folder / "ca.pem"

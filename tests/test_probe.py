@@ -1,10 +1,8 @@
 """The broker's look at its own page through the public address: what it finds, what it calls it, whom it holds up."""
 
 import asyncio
-import datetime
 import errno
 import http.server
-import ipaddress
 import socket
 import ssl
 import threading
@@ -14,10 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certificates import self_signed
 from house import UNLATCH, House
 from notifier_contract import LINK, NOTICE, run
 from waiting import until as wait_until
@@ -79,29 +74,6 @@ def proxy() -> Iterator[Proxy]:
     proxy = Proxy()
     yield proxy
     proxy.close()
-
-
-def certificate(file: Path, *, days: int) -> Path:
-    """A self-signed certificate for 127.0.0.1, valid (or not) until so many days from now."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
-    addresses = [x509.IPAddress(ipaddress.ip_address(text)) for text in ("127.0.0.1", "::ffff:127.0.0.1")]
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "unlock.test")])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=30))
-        .not_valid_after(now + datetime.timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    file.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
-    return file
 
 
 def test_the_page_is_there(proxy: Proxy) -> None:
@@ -190,7 +162,7 @@ def test_certificates(
 ) -> None:
     """Real TLS. A clock that is not set is named where it may be the reason."""
     monkeypatch.setattr(probe, "clock_is_set", lambda: clock)
-    file = certificate(tmp_path / "certificate.pem", days=days)
+    file = self_signed(tmp_path, days=days)
     proxy = Proxy(file)
     try:
         context = ssl.create_default_context(cafile=str(file) if trusted else None)
@@ -366,7 +338,7 @@ MAPPED = "[::ffff:127.0.0.1]"
 
 def test_a_proxy_that_comes_after_the_prompt(house: House, tmp_path: Path) -> None:
     """Message and status say that the page cannot be reached, and why; once it can, the message is edited quietly."""
-    file = certificate(tmp_path / "certificate.pem", days=30)
+    file = self_signed(tmp_path, days=30)
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
