@@ -29,6 +29,9 @@ class EchoSite:
     def nothing(self) -> http.Response:
         return http.Response(404, (("Content-Type", "text/html"),), NOTHING)
 
+    def turn_away(self, request: http.Request) -> http.Response:
+        return self.nothing()
+
     def respond(self, request: http.Request, reply: http.Reply) -> http.Held | None:
         self.requests += 1
         if request.target.startswith("/later"):

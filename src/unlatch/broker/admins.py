@@ -1,5 +1,6 @@
 """The admin's socket: look at one's own prompts and answer them from the terminal; uid 0 sees all."""
 
+import asyncio
 import itertools
 import os
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from typing import Any
 from unlatch.broker.actions import Reply, Visitor
 from unlatch.broker.connections import Connection, Crowd
 from unlatch.broker.http import Held
+from unlatch.broker.looks import LOOK_SECONDS, Arrival
 from unlatch.broker.pace import Pace
 from unlatch.broker.remote import LOCAL
 from unlatch.broker.server import Broker
@@ -26,6 +28,7 @@ class Admins:
         self._pace = Pace(BURST)
         self._broker = broker
         self._waiting: dict[Connection, Held | None] = {}
+        self._looking: dict[Connection, str] = {}
 
     def came(self, connection: Connection) -> None:
         room = self.crowd.enter(connection)
@@ -57,6 +60,22 @@ class Admins:
                 visitor = Visitor(LOCAL, connection.uid)
                 self._waiting[connection] = self._broker.page(ticket, verb, bytes(body), visitor, reply)
 
+            case messages.Look(ticket=ticket):
+                self._look(connection, ticket)
+
+    def _look(self, connection: Connection, ticket: str) -> None:
+        def hear(arrival: Arrival) -> None:
+            connection.send({"event": "arrived", **arrival._asdict()})
+
+        if connection.uid not in (0, os.geteuid()):
+            connection.refuse("uid", "only root and the broker's own user may do that")
+        elif connection in self._looking or not self._broker.look(ticket, hear):
+            connection.refuse("quota", "somebody looks at the page already")
+        else:
+            self._looking[connection] = ticket
+            asyncio.get_running_loop().call_later(LOOK_SECONDS, connection.close)
+            connection.send({"event": "looking", "listening": self._broker.listening})
+
     def refuse(self, connection: Connection, why: str, text: str) -> None:
         connection.refuse(why, text)
 
@@ -65,6 +84,9 @@ class Admins:
         held = self._waiting.pop(connection, None)
         if held is not None:
             held.gone()
+        ticket = self._looking.pop(connection, "")
+        if ticket:
+            self._broker.look_away(ticket)
         self._broker.settle()
 
 

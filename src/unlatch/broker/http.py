@@ -67,6 +67,9 @@ class Site(Protocol):
     def nothing(self) -> Response:
         """The one answer to everything that is not ours to explain."""
 
+    def turn_away(self, request: Request) -> Response:
+        """The answer to a peer that may not ask: ``nothing``."""
+
     def respond(self, request: Request, reply: Reply) -> Held | None:
         """Answer by calling ``reply`` once: at once, or within ``ANSWER_SECONDS``. It may come too late: harmless."""
 
@@ -285,7 +288,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._held = held
                 self._server.waits(self, held.owner)
         else:
-            self._send(self._server.site.nothing())
+            self._send(self._server.site.turn_away(self._whole()))
 
     def _whole(self) -> Request:
         assert self._request is not None

@@ -97,8 +97,14 @@ class Page(Line, frozen=True):
     body: msgspec.Raw
 
 
+class Look(Line, frozen=True):
+    """Serve the page for a ticket that no prompt has, and tell what comes of requests for it."""
+
+    ticket: Ticket
+
+
 AskerLine = Register | Taken | Spoiled | Verdict | Withdraw
-AdminLine = Status | List | Page
+AdminLine = Status | List | Page | Look
 
 
 class Body(NamedTuple):

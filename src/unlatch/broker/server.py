@@ -31,6 +31,7 @@ from unlatch.broker.actions import (
 from unlatch.broker.audit import Audit as AuditTrail
 from unlatch.broker.connections import Connection, overflow_uid
 from unlatch.broker.listen import PageListener
+from unlatch.broker.looks import Arrival, Hear, Looks
 from unlatch.broker.remote import parse_networks
 from unlatch.broker.setup import Terminal
 from unlatch.errors import Malformed
@@ -75,6 +76,7 @@ class Broker:
         self._table: Pending | None = None
         self._ringer: Ringer | None = None
         self._pages: http.Server | None = None
+        self._looks = Looks()
         self._waiting: dict[tuple[str, str], Callable[[Reply], None]] = {}
         self._page_fingerprint = ""
         self._listening = False
@@ -119,7 +121,7 @@ class Broker:
         """Whether nothing is open, nothing is waited for and nothing is still to be said."""
         if self._table is None or self._ringer is None:
             return True
-        return not (self._table.open_prompts or self._table.wants_listening or self._ringer.busy)
+        return not (self._table.open_prompts or self._wants_listening or self._ringer.busy)
 
     def serve_standing_pages(self) -> None:
         """Open the page's sockets that are never shut."""
@@ -142,7 +144,7 @@ class Broker:
 
     def perform(self, actions: Actions) -> None:
         """Do what the table decided, in its order."""
-        if self.pending.wants_listening:
+        if self._wants_listening:
             self._listen()  # before anybody hears of the link
         for action in actions:
             self._perform(action)
@@ -209,7 +211,11 @@ class Broker:
 
     def knows(self, ticket: str) -> bool:
         """See :class:`unlatch.broker.web.Desk`."""
-        return self._table is not None and self._table.knows(ticket)
+        return self._looks.knows(ticket) or (self._table is not None and self._table.knows(ticket))
+
+    def arrived(self, arrival: Arrival) -> None:
+        """See :class:`unlatch.broker.web.Desk`."""
+        self._looks.arrived(arrival)
 
     def page(
         self, ticket: str, verb: str, body: bytes, visitor: Visitor, reply: Callable[[Reply], None]
@@ -248,7 +254,30 @@ class Broker:
             del self._waiting[ticket, page]
             self.perform(self.pending.left(self.now(), ticket, page))
 
+    # Looks at the page, without a prompt
+
+    def look(self, ticket: str, hear: Hear) -> bool:
+        """Serve the page for this ticket too; see :meth:`Looks.begin`. Now it can be reached, if it can be at all."""
+        begun = self._looks.begin(ticket, hear)
+        if begun:
+            self._listen()
+        return begun
+
+    @property
+    def listening(self) -> bool:
+        """Whether the page can be connected to."""
+        return self._listening
+
+    def look_away(self, ticket: str) -> None:
+        """A look is over."""
+        self._looks.end(ticket)
+        self.settle()
+
     # The page's sockets
+
+    @property
+    def _wants_listening(self) -> bool:
+        return bool(self._looks) or self.pending.wants_listening
 
     def _page_server(self) -> http.Server:
         if self._pages is None:
@@ -285,7 +314,7 @@ class Broker:
     def _settle(self) -> None:
         self._settling = False
         if self._table is not None:
-            if self._table.wants_listening:
+            if self._wants_listening:
                 self._listen()
             else:
                 self._stop_listening()

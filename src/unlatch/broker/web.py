@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from unlatch.broker import http, page
 from unlatch.broker.actions import Reply, Visitor
+from unlatch.broker.looks import Arrival
 
 _JSON_HEADERS = (
     ("Content-Type", "application/json"),
@@ -25,6 +26,9 @@ class Desk(Protocol):
 
     def knows(self, ticket: str) -> bool:
         """Whether this ticket has a page."""
+
+    def arrived(self, arrival: Arrival) -> None:
+        """A request, whatever becomes of it."""
 
     def page(
         self, ticket: str, verb: str, body: bytes, visitor: Visitor, reply: Callable[[Reply], None]
@@ -64,7 +68,12 @@ class PageSite:
     def nothing(self) -> http.Response:
         return self._nothing
 
+    def turn_away(self, request: http.Request) -> http.Response:
+        self._desk.arrived(Arrival(request.target, request.remote, refused=True))
+        return self._nothing
+
     def respond(self, request: http.Request, reply: http.Reply) -> http.Held | None:
+        self._desk.arrived(Arrival(request.target, request.remote, refused=False))
         place = find_place(request.target, self._prefix)
         if place and place.verb and request.method == "POST":
             visitor = Visitor(request.remote)
