@@ -44,6 +44,7 @@ LAYER = {
     "notify": "notify",
     "broker": "broker",
     "answering": "cli",
+    "doctor": "cli",
     "cli": "cli",
 }
 # What protocols and decisions cannot know: sockets, clocks, files, processes, randomness of their own.

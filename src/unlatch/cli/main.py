@@ -9,7 +9,7 @@ import click
 from unlatch import __version__
 from unlatch.cli import voice
 
-COMMANDS = ("answer", "config", "log", "matrix", "ring", "serve", "status")
+COMMANDS = ("answer", "config", "doctor", "log", "matrix", "ring", "serve", "status")
 
 EXAMPLE = """\b
 Example: a server's disk is full of locked things, and you are logged in:

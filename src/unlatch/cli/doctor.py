@@ -1,0 +1,103 @@
+"""``unlatch doctor``: examine the whole way from a service's request to the phone, and say what to type."""
+
+import json
+import os
+import pwd
+import sys
+
+import click
+
+from unlatch import __version__
+from unlatch.cli import voice
+from unlatch.doctor import registry, report
+from unlatch.doctor.check import Finding, Situation, State
+from unlatch.doctor.run import examine
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # systemd.exec(5), for system services
+
+
+@click.command(
+    short_help="Check that unlocking will work, before it is needed.",
+    epilog="""\b
+Example, as root, for the services of the user api:
+  # unlatch doctor --as api
+
+\b
+Exit codes: 0 all well or warnings only, 1 a problem or an error,
+6 no problem, but something could not be found out.
+""",
+)
+@click.option("--as", "user", metavar="USER", help="Run the asker's checks as this user; for root.")
+@click.option(
+    "--gnupghome", metavar="DIR", help="Look at this GNUPGHOME.  [default: $GNUPGHOME, else the user's ~/.gnupg]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects: check, state, text, hint.")
+def command(user: str | None, gnupghome: str | None, as_json: bool) -> int:
+    """Check everything between a service's request and the phone, one line each, with what to type below it.
+
+    The asker's checks run as the user whose services unlock something, with nothing but GNUPGHOME and PATH in their
+    environment, as a service would. Nothing is changed, nobody is rung, and no PIN try is spent.
+    """
+    situation = _situation(user, gnupghome)
+    findings = []
+    for finding in examine(registry.ASKER, registry.HOST, situation):
+        findings.append(finding)
+        if not as_json:
+            for line in report.lines(finding, voice.clean, _paint):
+                voice.say(line)
+    if as_json:
+        voice.say(json.dumps([finding._asdict() for finding in findings]))
+    else:
+        voice.say(report.summary(findings))
+    return _code(findings)
+
+
+def _situation(name: str | None, gnupghome: str | None) -> Situation:
+    """Whose services are examined.
+
+    Raises:
+        Problem: there is no such user, or the caller may not become that user.
+    """
+    caller = os.geteuid()
+    entry = _account(name) if name else _caller(caller)
+    if caller not in (0, entry.pw_uid):
+        voice.fail(
+            "only root can run the checks as another user",
+            f'as root: "unlatch doctor --as {voice.clean(entry.pw_name)}"',
+        )
+    # Another user's home must not be guessed from our own environment.
+    chosen = gnupghome or (os.environ.get("GNUPGHOME") if caller == entry.pw_uid else None) or f"{entry.pw_dir}/.gnupg"
+    if not chosen.startswith("/"):
+        chosen = os.path.abspath(chosen)
+    environ = {"GNUPGHOME": chosen, "PATH": PATH}
+    return Situation(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, chosen, environ, caller, __version__)
+
+
+def _account(name: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwuid(int(name)) if name.isascii() and name.isdigit() else pwd.getpwnam(name)
+    except (KeyError, OverflowError):
+        hint = "a DynamicUser= exists only while its service runs"
+        voice.fail(f"no user of this host is called {voice.clean(name)}", hint)
+
+
+def _caller(uid: int) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwuid(uid)
+    except KeyError:
+        home = os.environ.get("HOME") or "/"
+        return pwd.struct_passwd((str(uid), "x", uid, os.getegid(), "", home, "/bin/sh"))
+
+
+def _paint(text: str, state: State) -> str:
+    """Colours for a terminal that has them (https://no-color.org)."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
+        return text
+    return click.style(text, fg=report.COLOURS[state])
+
+
+def _code(findings: list[Finding]) -> int:
+    states = {finding.state for finding in findings}
+    if "problem" in states:
+        return voice.FAILED
+    return voice.UNKNOWN if "unknown" in states else voice.OK

@@ -1,0 +1,1 @@
+"""``unlatch doctor``: does the whole way work, before somebody needs it at night?"""
