@@ -45,6 +45,7 @@ LAYER = {
     "broker": "broker",
     "answering": "cli",
     "doctor": "cli",
+    "setup": "cli",
     "cli": "cli",
 }
 # What protocols and decisions cannot know: sockets, clocks, files, processes, randomness of their own.
