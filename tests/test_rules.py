@@ -33,6 +33,16 @@ FACTS = Facts("interactive", ("backup.service", "app-1.scope"), GRIP, tty=True)
         (Rule("refuse", tty=True), Facts(), False),
         (Rule("refuse", tty=False), Facts(), True),
         (Rule("refuse", user_data="interactive", tty=False), FACTS, False),
+        (Rule("refuse", hours=(480, 1020)), Facts(minute=479), False),
+        (Rule("refuse", hours=(480, 1020)), Facts(minute=480), True),
+        (Rule("refuse", hours=(480, 1020)), Facts(minute=1019), True),
+        (Rule("refuse", hours=(480, 1020)), Facts(minute=1020), False),
+        (Rule("refuse", hours=(1320, 420)), Facts(minute=1319), False),
+        (Rule("refuse", hours=(1320, 420)), Facts(minute=1320), True),
+        (Rule("refuse", hours=(1320, 420)), Facts(minute=0), True),
+        (Rule("refuse", hours=(1320, 420)), Facts(minute=419), True),
+        (Rule("refuse", hours=(1320, 420)), Facts(minute=420), False),
+        (Rule("refuse", unit="backup*", hours=(0, 60)), FACTS._replace(minute=60), False),
         (Rule("refuse", user_data="interactive", unit="backup.service", keygrip=GRIP, tty=True), FACTS, True),
     ],
 )
@@ -61,8 +71,19 @@ def test_the_classic_unattended_unless_interactive():
 
 def test_every_key_is_read():
     """A complete table gives a complete rule."""
-    table = {"action": "tty", "user_data": "a", "unit": "b", "keygrip": "C", "tty": False, "pinentry": "/usr/bin/p"}
-    assert parse_rules([table]) == ([Rule("tty", "a", "b", "C", False, "/usr/bin/p")], [])
+    table = {"action": "tty", "user_data": "a", "unit": "b", "keygrip": "C", "tty": False, "pinentry": "/usr/bin/p",
+             "hours": "22:30-07:05"}  # fmt: skip
+    assert parse_rules([table]) == ([Rule("tty", "a", "b", "C", False, "/usr/bin/p", (1350, 425))], [])
+
+
+@pytest.mark.parametrize(
+    ("hours", "minutes"),
+    [("00:00-24:00", (0, 1440)), ("08:00-17:00", (480, 1020)), ("23:59-00:00", (1439, 0)), ("00:00-00:01", (0, 1))],
+)
+def test_hours_are_minutes_of_the_day(hours, minutes):
+    """The end is the first minute that does not match any more, so 24:00 is one."""
+    rules, mistakes = parse_rules([{"action": "refuse", "hours": hours}])
+    assert (rules, mistakes) == ([Rule("refuse", hours=minutes)], [])
 
 
 @pytest.mark.parametrize(
@@ -80,6 +101,14 @@ def test_every_key_is_read():
         ({"action": "tty", "pinentry": "pinentry-curses"}, "pinentry"),
         ({"action": "tty", "pinentry": ""}, "pinentry"),
         ({"action": "ring", "units": "x"}, "units"),
+        ({"action": "refuse", "hours": "22:00"}, "hours"),
+        ({"action": "refuse", "hours": "22-7"}, "hours"),
+        ({"action": "refuse", "hours": "7:00-8:00"}, "hours"),
+        ({"action": "refuse", "hours": "22:00-25:00"}, "hours"),
+        ({"action": "refuse", "hours": "24:00-07:00"}, "hours"),
+        ({"action": "refuse", "hours": "22:00-22:00"}, "hours"),
+        ({"action": "refuse", "hours": "22:00-07:00 "}, "hours"),
+        ({"action": "refuse", "hours": [22, 7]}, "hours"),
         ({}, None),
     ],
 )

@@ -26,7 +26,7 @@ from unlatch.ask import Asker, Question
 from unlatch.errors import Denied, Malformed, Refused, UnlatchError
 from unlatch.frontends import terminal
 from unlatch.prompt import MAX_SECRET, Answer, AskerInfo, Key, Prompt, Verdict
-from unlatch.rules import Facts, decide
+from unlatch.rules import Facts, decide, minute_of_day
 from unlatch.secret import Secret
 from unlatch.words import match_words
 
@@ -213,6 +213,7 @@ class Phone(_Dialogue):
             units=tuple(unit for unit in (who.system_unit, who.user_unit) if unit),
             keygrip=key.grip if key else "",
             tty=terminal.is_terminal(who.tty),
+            minute=minute_of_day(*time.localtime()[3:5]),
         )
         rule = decide(loaded.settings.rules, facts)
         if rule.action == "refuse":

@@ -16,7 +16,7 @@ from unlatch.frontends import pinentry_prompt, terminal
 from unlatch.frontends.pinentry import complain
 from unlatch.frontends.stopping import Stop, Stopping
 from unlatch.prompt import Answer, AskerInfo, Prompt, Verdict
-from unlatch.rules import Facts, Rule, decide
+from unlatch.rules import Facts, Rule, decide, minute_of_day
 from unlatch.secret import Secret, forbid_core_dumps
 from unlatch.wire.pinentry import Dialogue, Request
 from unlatch.words import match_words
@@ -107,6 +107,7 @@ class Asking:
                 units=tuple(unit for unit in (who.system_unit, who.user_unit) if unit),
                 keygrip=pinentry_prompt.keygrip(request),
                 tty=terminal.is_terminal(request.option("ttyname")),
+                minute=minute_of_day(*time.localtime()[3:5]),
             )
         )
         if rule.action == "refuse":
