@@ -1,7 +1,10 @@
 """Run the checks: the asker's each in a process of that user, the host's in this one."""
 
 import os
+import queue
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +12,7 @@ from unlatch.doctor import child, facts
 from unlatch.doctor.check import Check, Checks, Finding, Situation
 from unlatch.errors import Malformed
 
+HOST_SECONDS = 10.0  # for all of the host's checks together; each has shorter limits of its own
 _REASON = re.compile(r"!(\w{1,60} at [\w.]{1,60}(:\d{1,6})?)\Z", re.ASCII)
 
 
@@ -16,9 +20,7 @@ def examine(asker: Checks, host: Checks, situation: Situation) -> Iterator[Findi
     """All findings, each as soon as it is there. ``situation`` is the asker's."""
     for check in asker:
         yield from _as_user(check, situation)
-    here = situation._replace(environ=dict(os.environ))
-    for check in host:
-        yield from _here(check, here)
+    yield from _all_at_once(host, situation._replace(environ=dict(os.environ)))
 
 
 def _as_user(check: Check[Any], situation: Situation) -> list[Finding]:
@@ -35,8 +37,25 @@ def _as_user(check: Check[Any], situation: Situation) -> list[Finding]:
     return _judged(check, lambda: check.findings(found, situation))
 
 
-def _here(check: Check[Any], situation: Situation) -> list[Finding]:
-    return _judged(check, lambda: check.findings(check.probe(situation), situation))
+def _all_at_once(checks: Checks, situation: Situation) -> Iterator[Finding]:
+    """The host's probes wait for networks more than they compute, so each has a thread; told in the registry's order.
+
+    The threads are daemons: a resolver that hangs for half a minute holds up neither the others nor our end. They are
+    started when the asker's checks, which fork, are done.
+    """
+    found: list[queue.SimpleQueue[list[Finding]]] = [queue.SimpleQueue() for _ in checks]
+
+    def work(check: Check[Any], done: queue.SimpleQueue[list[Finding]]) -> None:
+        done.put(_judged(check, lambda: check.findings(check.probe(situation), situation)))
+
+    until = time.monotonic() + HOST_SECONDS
+    for check, done in zip(checks, found, strict=True):
+        threading.Thread(target=work, args=(check, done), daemon=True, name=check.name).start()
+    for check, done in zip(checks, found, strict=True):
+        try:
+            yield from done.get(timeout=max(0.0, until - time.monotonic()))
+        except queue.Empty:
+            yield from check.failed(f"no answer within {HOST_SECONDS:.0f} s")
 
 
 def _judged(check: Check[Any], judge: Callable[[], list[Finding]]) -> list[Finding]:
