@@ -16,10 +16,11 @@ MAY_IMPORT = {
     "messages": ("core",),
     "places": ("core",),
     "asker": ("core", "places"),
+    "gnupg": ("core", "places", "asker"),
     "matrix": ("core", "messages", "places"),
     "notify": ("core", "messages", "places", "matrix"),
     "broker": ("core", "messages", "places", "notify"),
-    "cli": ("core", "messages", "places", "asker", "matrix", "notify", "broker"),
+    "cli": ("core", "messages", "places", "asker", "gnupg", "matrix", "notify", "broker"),
 }
 LAYER = {
     "errors": "core",
@@ -39,6 +40,7 @@ LAYER = {
     "ask": "asker",
     "origin": "asker",
     "frontends": "asker",
+    "gnupg": "gnupg",
     "broker.notice": "messages",  # what a notifier is given
     "matrix": "matrix",
     "notify": "notify",

@@ -113,3 +113,105 @@ def split_command(line: bytes) -> tuple[bytes, bytes]:
     """The command in capitals and its arguments, without the blanks between them."""
     end = next((place for place, byte in enumerate(line) if byte in b" \t"), len(line))
     return line[:end].upper(), line[end:].lstrip(b" \t")
+
+
+# What one command may be answered with. A listing of a thousand keys has 100 KB; nothing that we ask for has more.
+MAX_REPLY = 1 << 20
+MAX_COMMAND = 1000  # libassuan refuses to send more, and to take it (ASSUAN_LINELENGTH)
+_FINAL = ("OK", "ERR")
+_REPLIES = (*_FINAL, "S", "D", "INQUIRE")
+
+
+class Client:
+    """The client's half of a dialogue: give a command, feed what the server says, take its replies one by one.
+
+    The greeting is the first reply, so a new client waits for one. Its rules:
+
+    1. One command at a time: the next may be given when ``idle``, which is after OK or ERR.
+    2. After INQUIRE the server waits: ``answer`` or ``cancel``, then take replies again.
+    3. A fault breaks the dialogue for good, because nobody knows any more which reply belongs to what.
+    """
+
+    def __init__(self, *, most: int = MAX_REPLY) -> None:
+        self.idle = False
+        self._most = most
+        self._room = most
+        self._asked = False
+        self._reader = LineReader()
+
+    def command(self, line: str) -> bytes:
+        """The bytes of a command.
+
+        Raises:
+            ValueError: it is no line, or a longer one than libassuan takes, or the one before is still open.
+        """
+        if not self.idle:
+            raise ValueError("the command before is still open")
+        sent = line.encode()
+        if not sent or len(sent) > MAX_COMMAND or any(byte in b"\n\r\0" for byte in sent):
+            raise ValueError("not a line that Assuan can carry")
+        self.idle = False
+        self._room = self._most
+        return sent + b"\n"
+
+    def answer(self, data: bytes | memoryview) -> bytearray:
+        """The answer to an INQUIRE. A bytearray, so that a secret in it can be wiped."""
+        self._finish_inquiry()
+        return data_lines(data) + b"END\n"
+
+    def cancel(self) -> bytes:
+        """The refusal to answer an INQUIRE; the server then ends the command with ERR."""
+        self._finish_inquiry()
+        return b"CAN\n"
+
+    def feed(self, data: bytes) -> None:
+        """Take what the server wrote; no data is the end of its stream.
+
+        Raises:
+            Malformed: it says more than it was asked for, or more than anybody needs.
+        """
+        if not data and self._reader.incomplete:
+            raise Malformed("line: incomplete")
+        self._room -= len(data)
+        if self._room < 0:
+            raise Malformed("reply: too long")
+        self._reader.feed(data)
+
+    def reply(self) -> tuple[str, bytes] | None:
+        """The next reply as its keyword (OK, ERR, S, D, INQUIRE) and what follows it; None when there is none yet.
+
+        D is the data itself, unescaped; the data of one answer may come in many replies.
+
+        Raises:
+            Malformed: the server breaks the protocol.
+        """
+        while (line := self._reader.next_line()) is not None:
+            if line.startswith(b"#"):
+                continue
+            head, _, text = line.partition(b" ")
+            keyword = head.decode("ascii", "replace")
+            if keyword not in _REPLIES:
+                raise Malformed("reply")
+            if self.idle or self._asked:
+                raise Malformed("reply: nobody asked")
+            self.idle = keyword in _FINAL
+            self._asked = keyword == "INQUIRE"
+            return keyword, unescape(text) if keyword == "D" else text.strip(b" \t")
+        return None
+
+    def _finish_inquiry(self) -> None:
+        if not self._asked:
+            raise ValueError("the server does not inquire")
+        self._asked = False
+
+
+def parse_error(text: bytes) -> AssuanError:
+    """What follows ERR: a number and, mostly, words.
+
+    Raises:
+        Malformed: it does not begin with a number of 32 bits.
+    """
+    number, _, words = text.partition(b" ")
+    if not number.isdigit() or len(number) > 10 or int(number) >> 32:
+        raise Malformed("error")
+    return AssuanError(int(number), words.decode("utf-8", "replace"))

@@ -1,0 +1,32 @@
+"""Start an agent, as GnuPG's own programs do when they find none: exactly one, whoever else is starting one now."""
+
+import os
+import subprocess
+import time
+
+from unlatch.gnupg.errors import NoAgent
+from unlatch.gnupg.homes import Home
+
+
+def launch(home: Home, until: float) -> None:
+    """Start the home's agent where GnuPG would, and return when it accepts connections.
+
+    gpgconf holds GnuPG's own lock over looking and starting, so that two who start at once start one.
+
+    Raises:
+        NoAgent: it cannot be started by ``until``, a time.monotonic(); or the home is somebody else's.
+    """
+    if os.getuid() != home.uid:
+        raise NoAgent(home.directory, f"only its user (uid {home.uid}) can start it")
+    try:
+        done = subprocess.run(
+            ["gpgconf", "--launch", "gpg-agent"],
+            check=False, env=home.environment(), cwd="/", timeout=max(0.001, until - time.monotonic()),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise NoAgent(home.directory, "it did not start in time") from None
+    except OSError as error:
+        raise NoAgent(home.directory, f"gpgconf: {(error.strerror or 'cannot be run').lower()}") from None
+    if done.returncode != 0:
+        raise NoAgent(home.directory, done.stderr.decode("utf-8", "replace").strip()[-300:])
