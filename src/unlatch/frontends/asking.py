@@ -262,7 +262,7 @@ class AtTerminal(_Dialogue):
 
 
 class StandardInput(_Dialogue):
-    """A program that gives the secrets on a descriptor, a line each; the newline is not part of one.
+    """A program that gives the secrets on a descriptor, a line each; LF or CR LF is not part of one.
 
     One line more is not a second try: after a wrong secret nothing is read.
     """
@@ -284,6 +284,8 @@ class StandardInput(_Dialogue):
                 line += byte
                 if len(line) > MAX_SECRET:
                     raise TooLong
+            if line.endswith(b"\r"):
+                del line[-1:]
             if not line:
                 raise NothingGiven("")
             return Secret(line)
