@@ -17,10 +17,11 @@ MAY_IMPORT = {
     "places": ("core",),
     "asker": ("core", "places"),
     "gnupg": ("core", "places", "asker"),
+    "keyslots": ("core", "places", "asker", "gnupg"),
     "matrix": ("core", "messages", "places"),
     "notify": ("core", "messages", "places", "matrix"),
     "broker": ("core", "messages", "places", "notify"),
-    "cli": ("core", "messages", "places", "asker", "gnupg", "matrix", "notify", "broker"),
+    "cli": ("core", "messages", "places", "asker", "gnupg", "keyslots", "matrix", "notify", "broker"),
 }
 LAYER = {
     "errors": "core",
@@ -41,6 +42,7 @@ LAYER = {
     "origin": "asker",
     "frontends": "asker",
     "gnupg": "gnupg",
+    "keyslots": "keyslots",
     "broker.notice": "messages",  # what a notifier is given
     "matrix": "matrix",
     "notify": "notify",
