@@ -62,6 +62,13 @@ class TooLong(UnlatchError):
         super().__init__(f"the secret is longer than {MAX_SECRET} bytes")
 
 
+class Moot(UnlatchError):
+    """What was asked for came another way meanwhile; the prompt was withdrawn."""
+
+    def __init__(self) -> None:
+        super().__init__("nobody needs to answer any more")
+
+
 class Person(Protocol):
     """Who is asked. One dialogue: ``ask`` as often as needed, ``judge`` the last answer, ``close``."""
 
@@ -73,6 +80,7 @@ class Person(Protocol):
 
         Raises:
             Denied, Expired, Withdrawn, Refused, NoBroker: nobody answered, as in :meth:`unlatch.ask.Asker.wait`.
+            Moot: what the phone was told to watch has happened.
             unlatch.ask.Released: somebody else's prompt of the same coalesce key is over: look whether it did the
                 job, and else ask again.
             NothingGiven, TooLong: of standard input.
@@ -111,7 +119,8 @@ class Phone(_Dialogue):
 
     ``command`` is what the page calls us, ``reason`` one more line of the user's for the page (``--reason``), ``rung``
     is called with each prompt that was put to the broker, for whoever watches the command. ``local`` is asked instead
-    when a rule says "tty"; a pinentry program, which such a rule may name, has no part in that.
+    when a rule says "tty"; a pinentry program, which such a rule may name, has no part in that. ``moot`` is a descriptor
+    that becomes readable when nobody needs to answer any more, -1 for none.
     """
 
     def __init__(
@@ -124,6 +133,7 @@ class Phone(_Dialogue):
         reason: str = "",
         rung: Callable[[Prompt], None] | None = None,
         local: Person | None = None,
+        moot: int = -1,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._command = command
@@ -133,6 +143,7 @@ class Phone(_Dialogue):
         self._reason = reason
         self._rung = rung
         self._local = local
+        self._watched = (moot,) if moot >= 0 else ()
         self._random = random
         self._asker: Asker | None = None
         self._question: Question | None = None  # open, or answered and not judged
@@ -160,8 +171,9 @@ class Phone(_Dialogue):
         )
         if self._rung is not None:
             self._rung(prompt)
-        answer = asker.wait(self._question)
-        assert isinstance(answer, Answer)  # no descriptor was given to watch
+        answer = asker.wait(self._question, self._watched)
+        if not isinstance(answer, Answer):
+            raise Moot
         return self._secret_of(answer)
 
     def judge(self, verdict: Verdict) -> None:
