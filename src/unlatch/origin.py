@@ -99,6 +99,17 @@ def units(cgroup: str) -> tuple[str, str]:
     return system, named[1] if in_manager else ""
 
 
+def units_of(pid: int) -> tuple[str, str]:
+    """The system's and the user's unit of a process; "" for none, or when it is gone."""
+    return units(_read(pid, "cgroup"))
+
+
+def started(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot, which with its pid names it; None when it cannot be seen."""
+    stat = _stat(pid)
+    return None if stat is None else stat.started
+
+
 def _hierarchy(line: str) -> tuple[str, str]:
     _, controllers, path = line.split(":", 2)
     return controllers, path
