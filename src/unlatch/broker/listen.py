@@ -109,6 +109,10 @@ class Acceptor:
 class PageListener(Protocol):
     """Where the page can be reached."""
 
+    @property
+    def address(self) -> str:
+        """As ``listen`` in the settings has it: ``127.0.0.1:8420``, ``[::1]:8420``, ``unix:/run/page.sock``."""
+
     def stand(self, factory: Factory) -> None:
         """At the broker's start: open what is never shut."""
 
@@ -142,6 +146,10 @@ class TcpListener:
         except OSError:
             self._socket.close()
             raise
+
+    @property
+    def address(self) -> str:
+        return _address(self._socket)
 
     @property
     def port(self) -> int:
@@ -197,6 +205,10 @@ class StandingListener:
         self._path = path
         self._acceptor: Acceptor | None = None
 
+    @property
+    def address(self) -> str:
+        return f"unix:{self._path}" if self._path else _address(self._socket)
+
     def stand(self, factory: Factory) -> None:
         self.open(factory)
 
@@ -214,6 +226,14 @@ class StandingListener:
         if self._path:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
+
+
+def _address(listener: socket.socket) -> str:
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{os.fsdecode(name)}"
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def free_between_brokers(settings: Settings, uid: int) -> str:

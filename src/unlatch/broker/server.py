@@ -352,6 +352,7 @@ class Broker:
             "uptime": round(self.now() - self._started),
             "address": self.settings.public_url,
             "listening": self._listening,
+            "listens": [listener.address for listener in self._given.page_listeners],
             "open": self.pending.open_prompts,
             "page": self._page_fingerprint,
             "trouble": "; ".join(trouble for trouble in troubles if trouble),

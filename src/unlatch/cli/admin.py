@@ -18,8 +18,8 @@ MAX_LIST = 64 << 20  # bytes; ten thousand prompts, each with its texts
 class Admin:
     """A connection to a broker's admin socket."""
 
-    def __init__(self, place: runtime.Runtime, uid: int) -> None:
-        """Connect.
+    def __init__(self, place: runtime.Runtime, uid: int, seconds: float = REPLY_SECONDS) -> None:
+        """Connect. ``seconds`` is how long a line may be waited for.
 
         Raises:
             OSError: nobody listens there, or it is forbidden.
@@ -27,7 +27,7 @@ class Admin:
         """
         self.place = place
         self._connection = runtime.connect(place.admin, uid, host=place.host)
-        self._connection.settimeout(REPLY_SECONDS)
+        self._connection.settimeout(seconds)
         self._read = self._connection.makefile("rb")
 
     def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,6 +40,17 @@ class Admin:
         """
         try:
             self._connection.sendall(lines.encode({"v": lines.VERSION, **message}))
+        except OSError as error:
+            raise Unreachable(why(error)) from None
+        return self.hear()
+
+    def hear(self) -> dict[str, Any]:
+        """Return the next line.
+
+        Raises:
+            as :meth:`ask`
+        """
+        try:
             line = self._read.readline(MAX_LIST)
         except OSError as error:
             raise Unreachable(why(error)) from None
