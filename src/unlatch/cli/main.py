@@ -7,7 +7,7 @@ import sys
 import click
 
 from unlatch import __version__
-from unlatch.cli import voice
+from unlatch.cli import completion, voice
 
 COMMANDS = ("answer", "config", "doctor", "log", "matrix", "ring", "serve", "status")
 
@@ -45,7 +45,7 @@ def main() -> None:
     # Both unwind as exceptions do, so that a terminal gets its echo back; SIGINT may have come ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(completion.complete(cli) if completion.asked_for() else run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
