@@ -1,6 +1,7 @@
 """How Unlatch talks to people. Nothing else in the package writes to a terminal or reads from one.
 
 Results for scripts go to standard output; talk (questions, errors, hints) goes to standard error or the terminal.
+click is not used for that: ``card check`` stands in front of every job and has no 50 ms for importing it.
 Text that came from elsewhere passes :func:`clean` first: an asker must not be able to move somebody's cursor.
 """
 
@@ -10,8 +11,6 @@ import termios
 import textwrap
 from collections.abc import Iterable, Iterator
 from typing import NoReturn
-
-import click
 
 from unlatch.errors import (
     BadConfig,
@@ -46,17 +45,17 @@ class Problem(UnlatchError):
 
 def say(text: str = "") -> None:
     """A line of the result, on standard output."""
-    click.echo(text)
+    print(text, flush=True)
 
 
 def tell(text: str) -> None:
     """A line of talk, on standard error."""
-    click.echo(f"unlatch: {text}", err=True)
+    print(f"unlatch: {text}", file=sys.stderr, flush=True)
 
 
 def tell_plainly(text: str) -> None:
     """A line of talk that needs no name in front: a list to choose from."""
-    click.echo(text, err=True)
+    print(text, file=sys.stderr, flush=True)
 
 
 def complain(problem: Problem) -> None:
@@ -96,6 +95,21 @@ _LINK_OVER = {
 def explain(error: Exception) -> Problem:
     """What to tell people about an exception. The texts of unforeseen ones stay untold: they may quote anything."""
     match error:
+        case UnlatchError():
+            return _explain_ours(error)
+        case OSError():
+            what = f"{clean(str(error.filename))}: " if error.filename else ""
+            return Problem(f"{what}{(error.strerror or type(error).__name__).lower()}")
+        case _:
+            unforeseen = Problem(f"unforeseen {type(error).__name__} at {_place(error)}", "please report this line")
+            return _explain_usage(error) or unforeseen
+
+
+def _explain_usage(error: Exception) -> Problem | None:
+    """What click has to say of a command line; None if it is not click's error."""
+    import click
+
+    match error:
         case click.UsageError():
             if "://" in error.format_message():
                 return leaked_argument()
@@ -103,13 +117,8 @@ def explain(error: Exception) -> Problem:
             return Problem(_sentence(error.format_message()), f'run "{command} --help"', code=USAGE)
         case click.ClickException():
             return Problem(_sentence(error.format_message()), code=error.exit_code)
-        case UnlatchError():
-            return _explain_ours(error)
-        case OSError():
-            what = f"{clean(str(error.filename))}: " if error.filename else ""
-            return Problem(f"{what}{(error.strerror or type(error).__name__).lower()}")
         case _:
-            return Problem(f"unforeseen {type(error).__name__} at {_place(error)}", "please report this line")
+            return None
 
 
 def leaked_argument() -> Problem:
