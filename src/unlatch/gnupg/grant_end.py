@@ -1,0 +1,110 @@
+"""The program that ends grants: a timer or a child runs it with the home, the agent's life, the end, and keygrips.
+
+It clears what is over and nothing else: a key that was unlocked again meanwhile has another end, and an agent that was
+started anew has forgotten everything. When it came too early, because the wall clock was set, it has itself called
+again.
+"""
+
+import contextlib
+import ctypes
+import os
+import pwd
+import select
+import struct
+import sys
+import time
+
+from unlatch.ask import boottime
+from unlatch.gnupg import ending, keys
+from unlatch.gnupg.agent import Agent
+from unlatch.gnupg.errors import NoAgent, TwoAgents
+from unlatch.gnupg.grants import Grant, Records, agent_life, is_over
+from unlatch.gnupg.homes import Home
+
+_TIMERSPEC = struct.Struct(
+    "@qqqq"
+)  # interval, then the first time, each as seconds and nanoseconds (timerfd_create(2))
+_ABSOLUTE = 1
+
+
+def main(arguments: list[str]) -> None:
+    """``HOME LIFE END GRIP... [--wait]``. Any trouble with an agent is raised, so that systemd calls again."""
+    directory, life, end, *grips = (each for each in arguments if each != "--wait")
+    uid = os.geteuid()
+    user_home = _home(uid)
+    home = Home.find(dict(os.environ) | {"GNUPGHOME": directory}, uid, user_home)
+    records = Records(directory, uid, os.environ, user_home)
+    if "--wait" in arguments and not _wait_until(float(end), life):
+        return  # the agent ended first
+    for agent in _agents(home):
+        with agent:
+            _end(agent, home, records, [Grant(directory, grip, life, float(end)) for grip in grips])
+
+
+def arguments_of(grants: list[Grant]) -> list[str]:
+    """The arguments with which this program ends these grants, which have one home, agent and end."""
+    first = grants[0]
+    return [first.directory, first.agent, repr(first.end), *(grant.grip for grant in grants)]
+
+
+def _end(agent: Agent, home: Home, records: Records, asked: list[Grant]) -> None:
+    life, now = agent_life(agent.pid), boottime()
+    early = []
+    for grant in asked:
+        match is_over(records.read(grant.grip), grant, life, now):
+            case "clear":
+                keys.clear(agent, grant.grip)
+                records.forget(grant.grip)
+            case "wait":
+                early.append(grant)
+    if early:
+        seconds = early[0].end - now
+        who = ending.choose(ending.look(home.uid, _user(home.uid), agent.pid))
+        again = ending.schedule(who, home, arguments_of(early), seconds=seconds, wall=time.time() + seconds)
+        for grant in early:
+            records.write(grant._replace(scheduled=again))
+
+
+def _agents(home: Home) -> list[Agent]:
+    """Every agent of this home that lives: with two of them, nobody can know which one was meant."""
+    try:
+        return [Agent.open(home, start=False)]
+    except NoAgent:
+        return []
+    except TwoAgents as two:
+        return [Agent.at(live.socket, home.uid) for live in (two.right, two.wrong)]
+
+
+def _wait_until(end: float, life: str) -> bool:
+    """Wait for a CLOCK_BOOTTIME; False when the agent ended before. Nothing wakes up in between."""
+    poller = select.poll()
+    timer = _timer(end)
+    poller.register(timer, select.POLLIN)
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        poller.register(os.pidfd_open(int(life.split()[1])), select.POLLIN)
+    return dict(poller.poll()).get(timer) is not None
+
+
+def _timer(end: float) -> int:
+    """A descriptor that becomes readable at a CLOCK_BOOTTIME; os.timerfd_create() came with Python 3.13."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    timer = int(libc.timerfd_create(time.CLOCK_BOOTTIME, os.O_CLOEXEC))
+    spec = _TIMERSPEC.pack(0, 0, int(end), int(end % 1 * 1e9) + 1)  # a first time of zero would disarm it
+    if timer < 0 or libc.timerfd_settime(timer, _ABSOLUTE, spec, None) != 0:
+        raise OSError(ctypes.get_errno(), "timerfd")
+    return timer
+
+
+def _home(uid: int) -> str:
+    return os.environ.get("HOME") or pwd.getpwuid(uid).pw_dir
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
