@@ -180,6 +180,23 @@ class Asker:
         for ticket in question.tickets:
             self._send({"op": "withdraw", "ticket": ticket, "why": why})
 
+    def record(self, secret: str, by: str, unit: str) -> None:
+        """Have it written into the audit trail that a stored secret was opened, and wait until it is.
+
+        Raises:
+            NoBroker: it went away, or says nothing.
+            Refused: it does not hear this uid.
+        """
+        self._send({"op": "opened", "secret": secret, "by": by, "unit": unit})
+        until = self._clock() + SEND_SECONDS
+        while self._connection is not None and _poll((self._connection.fileno(),), until - self._clock()) is not None:
+            for event in self._events():
+                if event.get("event") == "recorded":
+                    return
+                if event.get("event") == "refused":
+                    raise Refused(str(event.get("why")), str(event.get("text")))
+        raise NoBroker([f"{self._places[0].askers}: it does not say that the opening was recorded"])
+
     def close(self) -> None:
         """Close the connection; what is still open is thereby withdrawn."""
         if self._connection is not None:
@@ -224,6 +241,11 @@ class Asker:
     # Events
 
     def _receive(self, question: Question) -> None:
+        for event in self._events():
+            self._handle(question, event)
+
+    def _events(self) -> list[dict[str, Any]]:
+        """What the broker said; nothing, and a closed connection, when it is gone."""
         assert self._connection is not None
         try:
             data = self._connection.recv(lines.MAX_LINE)
@@ -233,10 +255,9 @@ class Asker:
             data, events = b"", []
         if not data:
             self.close()
-            return
+            return []
         self._failures = 0
-        for event in events:
-            self._handle(question, event)
+        return events
 
     def _handle(self, question: Question, event: dict[str, Any]) -> None:
         name, ticket = event.get("event"), event.get("ticket")

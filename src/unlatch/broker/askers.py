@@ -39,12 +39,12 @@ class Askers:
         return self._pace.wait(self._broker.now(), connection.uid)
 
     def said(self, connection: Connection, line: bytes, *, first: bool) -> None:
-        from unlatch.broker import messages
+        from unlatch.broker import messages, trail
 
         pending, now = self._broker.pending, self._broker.now()
+        peer = Peer(connection, connection.uid, connection.gid, user_name(connection.uid))
         match messages.decode_asker(line, first):
             case messages.Register() as register:
-                peer = Peer(connection, connection.uid, connection.gid, user_name(connection.uid))
                 actions = pending.register(now, peer, register)
             case messages.Taken(ticket=ticket):
                 actions = pending.taken(now, connection, ticket)
@@ -54,6 +54,8 @@ class Askers:
                 actions = pending.verdict(now, connection, ticket, outcome, sealed)
             case messages.Withdraw(ticket=ticket, why=why):
                 actions = pending.withdraw(now, connection, ticket, why)
+            case messages.Opened(secret=secret, by=by, unit=unit):
+                actions = trail.opened(peer, secret, by, unit)
         self._broker.perform(actions)
 
     def refuse(self, connection: Connection, why: str, text: str) -> None:

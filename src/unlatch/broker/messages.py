@@ -81,6 +81,14 @@ class Withdraw(Line, frozen=True):
     why: Short = ""
 
 
+class Opened(Line, frozen=True):
+    """A stored secret was opened, by which slot or grant; for the audit trail. ``unit`` is the asker's claim."""
+
+    secret: Short
+    by: Short
+    unit: Short = ""
+
+
 class Status(Line, frozen=True):
     """How is the broker, what is open?"""
 
@@ -103,7 +111,7 @@ class Look(Line, frozen=True):
     ticket: Ticket
 
 
-AskerLine = Register | Taken | Spoiled | Verdict | Withdraw
+AskerLine = Register | Taken | Spoiled | Verdict | Withdraw | Opened
 AdminLine = Status | List | Page | Look
 
 

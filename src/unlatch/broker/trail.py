@@ -30,6 +30,13 @@ def refused(peer: Peer, ticket: str, refusal: Refused) -> Actions:
     return [Tell(peer.conn, told), Audit(record)]
 
 
+def opened(peer: Peer, secret: str, by: str, unit: str) -> Actions:
+    """A stored secret was opened: write it down, and tell the asker, who hands nothing out before."""
+    said = {"secret": secret[:MAX_TEXT], "by": by[:MAX_TEXT], "unit": unit[:MAX_TEXT]}
+    record = {"event": "opened", "uid": peer.uid, "user": peer.user, **said}
+    return [Audit(record), Tell(peer.conn, {"event": "recorded"})]
+
+
 def _cut(value: object) -> object:
     if isinstance(value, str):
         return value[:MAX_TEXT]

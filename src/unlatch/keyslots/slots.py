@@ -13,7 +13,7 @@ from unlatch.keyslots.errors import BadSecretFile
 from unlatch.keyslots.header import Params
 from unlatch.secret import Secret
 
-KINDS = ("gpg", "passphrase", "fido2")
+KINDS = ("fido2", "gpg", "passphrase")  # in the order in which they are tried
 
 
 class Helpers(NamedTuple):
