@@ -77,6 +77,6 @@ def test_the_first_python_that_will_do_is_taken(machine: Path) -> None:
 
 
 def test_wrong_use(machine: Path) -> None:
-    """Anything but demo, test or bench is refused with the usage."""
+    """Anything but demo, test, bench or deb is refused with the usage."""
     done = run_setup(machine, "everything")
-    assert (done.returncode, done.stderr) == (2, "usage: tools/setup demo | test | bench\n")
+    assert (done.returncode, done.stderr) == (2, "usage: tools/setup demo | test | bench | deb\n")
