@@ -1,0 +1,113 @@
+"""Grants of stored and typed secrets: kept by the kernel, in the user's keyring, with a time limit that it enforces.
+
+A grant serves every process of its uid. The limit is in the key's description too, so that it can be shown without
+reading the secret.
+"""
+
+import contextlib
+import errno
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from unlatch.keyslots import keyctl
+from unlatch.keyslots.errors import SecretError
+from unlatch.secret import Secret
+
+_DESCRIPTION = re.compile(r"unlatch:([^\s:]{1,255}|pass:[^\s]{1,255}|gpg:[^\s]{1,255}):([0-9]{1,12})\Z")
+# EKEYEXPIRED, EKEYREVOKED, ENOKEY: it ended between two looks.
+_ENDED = {errno.ENOKEY, errno.EKEYEXPIRED, errno.EKEYREVOKED, errno.ENOENT}
+
+
+class Grant(NamedTuple):
+    """An open secret: its name, until when (seconds since 1970), and the kernel's number of the key."""
+
+    name: str
+    until: int
+    key: int
+
+
+class NoGrants(SecretError):
+    """The kernel's keyring cannot be used here. ``why`` is for people."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the kernel keeps no grants here: {why}")
+        self.why = why
+
+
+def keep(name: str, secret: Secret, seconds: int, now: int) -> Grant:
+    """Keep a secret for ``seconds`` from ``now`` (seconds since 1970), in the place of an earlier grant of it.
+
+    Raises:
+        NoGrants: no library, forbidden (as in some containers), or larger than the kernel allows this user.
+    """
+    until = now + seconds
+    try:
+        # Made where this process possesses it, or it could not say who may read it.
+        key = keyctl.add(f"unlatch:{name}:{until}", secret.reveal(), keyctl.PROCESS_KEYRING)
+        keyctl.set_permissions(key, keyctl.PERMISSIONS)
+        keyctl.set_timeout(key, seconds)
+        end(name)
+        keyctl.link(key, keyctl.USER_KEYRING)
+        keyctl.unlink(key, keyctl.PROCESS_KEYRING)
+    except NotImplementedError:
+        raise NoGrants("libkeyutils1 is not installed") from None
+    except OSError as error:
+        raise NoGrants(_why(error)) from None
+    return Grant(name, until, key)
+
+
+def find(name: str) -> Secret | None:
+    """The secret of this grant, or None when there is none."""
+    for grant in grants():
+        if grant.name == name:
+            with contextlib.suppress(OSError):
+                data = keyctl.read(grant.key)
+                try:
+                    return Secret(data)
+                finally:
+                    data[:] = bytes(len(data))
+    return None
+
+
+def grants() -> Iterator[Grant]:
+    """What is open, in no order. Nothing where the kernel keeps no grants."""
+    try:
+        keys = keyctl.members(keyctl.USER_KEYRING)
+    except (OSError, NotImplementedError):
+        return
+    for key in keys:
+        try:
+            found = _DESCRIPTION.match(keyctl.describe(key))
+        except OSError:
+            continue
+        if found is not None:
+            yield Grant(found[1], int(found[2]), key)
+
+
+def end(name: str = "") -> list[str]:
+    """End the grant of this secret, or all; the names of those that ended.
+
+    Raises:
+        NoGrants: one could not be ended; the others are.
+    """
+    ended, failed = [], ""
+    for grant in list(grants()):
+        if name in ("", grant.name):
+            try:
+                keyctl.revoke(grant.key)
+                with contextlib.suppress(OSError):  # revoked is what counts; the kernel collects it later anyway
+                    keyctl.unlink(grant.key, keyctl.USER_KEYRING)
+                ended.append(grant.name)
+            except OSError as error:
+                if error.errno not in _ENDED:
+                    failed = _why(error)
+    if failed:
+        raise NoGrants(failed)
+    return ended
+
+
+def _why(error: OSError) -> str:
+    if error.errno == errno.EDQUOT:
+        return "the secret is larger than this user's quota (kernel.keys.maxbytes of sysctl(8))"
+    return (error.strerror or "unknown").lower()
