@@ -15,19 +15,19 @@ from typing import NoReturn, TypeVar
 from unlatch import runtime
 from unlatch.gnupg import finding
 from unlatch.gnupg.errors import BrokenPipe, Gone, GpgError, Live, NoAgent, NoReply, TwoAgents, from_wire
+from unlatch.gnupg.finding import Limit
 from unlatch.gnupg.homes import Home
 from unlatch.secret import Secret
 from unlatch.wire.assuan import Client, parse_error
 
 OPEN_SECONDS = 5.0  # an agent starts in 20 ms; five is for a machine in distress
-ASK_SECONDS = (
-    30.0  # what needs no person and no card takes a millisecond; a card's RSA 4096 signature takes three seconds
-)
+ASK_SECONDS = 30.0  # most commands take a millisecond; a card's signature takes seconds
 PIPE_SECONDS = 10.0  # killscd is followed by 2 to 4 s of broken pipe (measured with 2.2.40)
 _PIPE_PAUSE = 0.1
 _CHUNK = 4096
 
 Inquire = Mapping[str, Callable[[str], "Secret | bytes"]]
+_NOTHING: Inquire = {}
 _Result = TypeVar("_Result")
 
 
@@ -47,17 +47,21 @@ class Agent:
 
         Raises:
             NoAgent: none runs, and none was to be started or could be.
-            TwoAgents: both places have a live one, and they are not the same.
+            TwoAgents: two live ones were found.
             NoReply: it did not answer within ``seconds``.
             Untrusted: somebody else's process listens there.
         """
-        until = time.monotonic() + seconds
-        agent = cls._find(home, until, seconds)
-        if agent is None and start:
+        limit = Limit(seconds)
+        agent = cls._find(home, limit)
+        if agent is not None:
+            return agent
+        if hidden := finding.is_hidden(home):
+            raise NoAgent(home.directory, f"its socket {hidden} is hidden from this process (ProtectHome=)")
+        if start:
             from unlatch.gnupg import launching
 
-            launching.launch(home, until)
-            agent = cls._find(home, until, seconds)
+            launching.launch(home, limit)
+            agent = cls._find(home, limit)
         if agent is None:
             raise NoAgent(home.directory)
         return agent
@@ -69,42 +73,48 @@ class Agent:
         Raises:
             NoAgent, NoReply, Untrusted: as :meth:`open`.
         """
-        agent = cls._try(path, uid, time.monotonic() + seconds, seconds)
+        agent = cls._try(path, uid, Limit(seconds))
         if agent is None:
             raise NoAgent(path)
         return agent
 
     @classmethod
-    def _find(cls, home: Home, until: float, seconds: float) -> "Agent | None":
-        first, second = finding.in_order(home)
-        agent = cls._try(first, home.uid, until, seconds)
-        if agent is None:
-            return cls._try(second, home.uid, until, seconds)
-        other = None if finding.is_same(first, second) else cls._try(second, home.uid, until, seconds)
-        if other is not None:
-            other.close()
-            if other.pid != agent.pid:
-                agent.close()
-                raise TwoAgents(Live(first, agent.pid), Live(second, other.pid))
-        return agent
+    def _find(cls, home: Home, limit: Limit) -> "Agent | None":
+        paths = finding.places(home)
+        if len(paths) > 1:
+            # Behind a socket of systemd's there may be no agent yet, and to connect there would start a second one.
+            from unlatch.gnupg import holders
+
+            paths = holders.inhabited(paths) or paths
+        live: list[Agent] = []
+        try:
+            for path in paths:
+                agent = cls._try(path, home.uid, limit)
+                live += [agent] if agent is not None else []
+            _check_that_they_are_one(live)
+        except BaseException:
+            _close(live)
+            raise
+        _close(live[1:])
+        return live[0] if live else None
 
     @classmethod
-    def _try(cls, path: str, uid: int, until: float, seconds: float) -> "Agent | None":
-        connection = finding.connect(path, uid, until)
+    def _try(cls, path: str, uid: int, limit: Limit) -> "Agent | None":
+        connection = finding.connect(path, uid, limit)
         if connection is None:
             return None
         agent = cls(connection, path)
         try:
-            agent._greet(until, seconds)
+            agent._greet(limit)
         except Gone:  # it is about to end
             return None
         return agent
 
-    def _greet(self, until: float, seconds: float) -> None:
+    def _greet(self, limit: Limit) -> None:
         try:
-            self._wait_for_end(until, seconds)
+            self._converse(limit)
             # By its own word: of a socket that systemd holds, the kernel names systemd's pid.
-            self.pid = int(self.ask("GETINFO pid", seconds=max(0.001, until - time.monotonic())))
+            self.pid = int(self._run("GETINFO pid", limit))
         except (GpgError, ValueError):
             pass  # a restricted socket does not tell
         except BaseException:
@@ -147,16 +157,7 @@ class Agent:
             Malformed: it broke the protocol, or said more than a MiB.
             ValueError: the command is longer than 1000 bytes, or no line.
         """
-        sent = self._dialogue.command(command)
-        until = time.monotonic() + seconds
-        try:
-            self._send(sent, until, seconds)
-            return self._wait_for_end(until, seconds, status, inquire)
-        except GpgError:
-            raise
-        except BaseException:
-            self.close()
-            raise
+        return self._run(command, Limit(seconds), status, inquire or {})
 
     def status(self, command: str, *, seconds: float = ASK_SECONDS) -> list[tuple[str, str]]:
         """Run one command; its S lines as (keyword, text). Raises what :meth:`ask` does."""
@@ -164,18 +165,30 @@ class Agent:
         self.ask(command, status=lambda keyword, text: lines.append((keyword, text)), seconds=seconds)
         return lines
 
-    def _wait_for_end(
-        self,
-        until: float,
-        seconds: float,
-        status: Callable[[str, str], None] | None = None,
-        inquire: Inquire | None = None,
+    def _run(
+        self, command: str, limit: Limit, status: Callable[[str, str], None] | None = None, inquire: Inquire = _NOTHING
     ) -> bytes:
+        if self._connection.fileno() < 0:
+            self._hung_up()
+        sent = self._dialogue.command(command)
+        try:
+            self._send(sent, limit)
+            return self._converse(limit, status, inquire)
+        except GpgError:
+            raise
+        except BaseException:
+            self.close()
+            raise
+
+    def _converse(
+        self, limit: Limit, status: Callable[[str, str], None] | None = None, inquire: Inquire = _NOTHING
+    ) -> bytes:
+        """Take replies until OK or ERR; the data between."""
         data = bytearray()
         while True:
             reply = self._dialogue.reply()
             if reply is None:
-                self._dialogue.feed(self._receive(until, seconds))
+                self._dialogue.feed(self._receive(limit))
                 continue
             match reply:
                 case "OK", _:
@@ -188,9 +201,9 @@ class Agent:
                     if status is not None:
                         status(*_split(text))
                 case _, text:
-                    self._answer(text, inquire or {}, until, seconds)
+                    self._answer(text, inquire, limit)
 
-    def _answer(self, question: bytes, inquire: Inquire, until: float, seconds: float) -> None:
+    def _answer(self, question: bytes, inquire: Inquire, limit: Limit) -> None:
         keyword, arguments = _split(question)
         if keyword in inquire:
             given = inquire[keyword](arguments)
@@ -200,30 +213,33 @@ class Agent:
         else:
             sent = bytearray(self._dialogue.cancel())
         try:
-            self._send(sent, until, seconds)
+            self._send(sent, limit)
         finally:
             sent[:] = bytes(len(sent))
 
-    def _send(self, data: bytes | bytearray, until: float, seconds: float) -> None:
-        self._connection.settimeout(max(0.001, until - time.monotonic()))
+    def _send(self, data: bytes | bytearray, limit: Limit) -> None:
+        self._connection.settimeout(limit.left())
         try:
             self._connection.sendall(data)
         except TimeoutError:
-            raise NoReply(self.socket, seconds) from None
+            raise self._silent(limit) from None
         except OSError:
             self._hung_up()
 
-    def _receive(self, until: float, seconds: float) -> bytes:
-        self._connection.settimeout(max(0.001, until - time.monotonic()))
+    def _receive(self, limit: Limit) -> bytes:
+        self._connection.settimeout(limit.left())
         try:
             data = self._connection.recv(_CHUNK)
         except TimeoutError:
-            raise NoReply(self.socket, seconds) from None
+            raise self._silent(limit) from None
         except OSError:
             self._hung_up()
         if not data:
             self._hung_up()
         return data
+
+    def _silent(self, limit: Limit) -> NoReply:
+        return NoReply(self.socket, limit.seconds, self.pid)
 
     def _hung_up(self) -> NoReturn:
         raise Gone(f"the gpg-agent at {self.socket} hung up") from None
@@ -252,6 +268,24 @@ def patiently(
             if clock() + _PIPE_PAUSE > until:
                 raise
         sleep(_PIPE_PAUSE)
+
+
+def _check_that_they_are_one(agents: list[Agent]) -> None:
+    """Several connections must lead to one process.
+
+    Of two, the agent of the host's unit is the right one; else the one that GnuPG uses now, which was found first.
+    """
+    live = sorted(
+        (Live(agent.socket, agent.pid) for agent in agents), key=lambda found: not finding.is_owned(found.socket)
+    )
+    for other in live[1:]:
+        if other.pid != live[0].pid:
+            raise TwoAgents(live[0], other)
+
+
+def _close(agents: list[Agent]) -> None:
+    for agent in agents:
+        agent.close()
 
 
 def _split(text: bytes) -> tuple[str, str]:

@@ -30,11 +30,13 @@ class Gone(AgentTrouble):
 
 
 class NoReply(AgentTrouble):
-    """The agent lives and said nothing within our own time limit, in ``seconds``."""
+    """The agent lives and said nothing within our own time limit, in ``seconds``; ``pid`` is 0 if it is not known."""
 
-    def __init__(self, socket: str, seconds: float) -> None:
-        super().__init__(f"the gpg-agent at {socket} did not answer within {seconds:g} s")
+    def __init__(self, socket: str, seconds: float, pid: int = 0) -> None:
+        who = f"the gpg-agent at {socket}" + (f" (pid {pid})" if pid else "")
+        super().__init__(f"{who} did not answer within {seconds:g} s")
         self.socket = socket
+        self.pid = pid
         self.seconds = seconds
 
 

@@ -1,4 +1,4 @@
-"""Which agent is a home's one agent: look at both places, believe only sockets that somebody answers."""
+"""Which agent is a home's one agent: look at all its places, believe only a socket that somebody answers."""
 
 import contextlib
 import os
@@ -9,33 +9,74 @@ import time
 
 from unlatch import runtime
 from unlatch.gnupg.errors import NoReply
-from unlatch.gnupg.homes import Home
+from unlatch.gnupg.homes import AGENT, HOST_AGENTS, Home
 
-MAX_REDIRECTION = 511  # bytes; libassuan reads no more of such a file (assuan-socket.c, eval_redirection)
+MAX_REDIRECTION = 511  # bytes; libassuan takes no larger file for one (assuan-socket.c, eval_redirection)
+_REDIRECTIONS = 2  # libassuan looks twice: when it makes the address, and when it connects (strace)
 _TIMEVAL = struct.Struct("@ll")
 
 
-def connect(path: str, uid: int, until: float) -> socket.socket | None:
-    """Connect to an agent's socket; None when nobody listens there, as on a socket that a dead agent left.
+class Limit:
+    """How long something may take: ``seconds`` from now on."""
 
-    ``until`` is the time.monotonic() by which the agent must have accepted.
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.until = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """The seconds that are left; never quite none, because zero means something else to a socket."""
+        return max(0.001, self.until - time.monotonic())
+
+
+def places(home: Home) -> list[str]:
+    """The sockets that there are for this home's agent, none of them twice; the one that GnuPG uses now comes first.
+
+    Whether anybody listens there is another question.
+    """
+    in_home, in_run = home.sockets()
+    found = [in_run, in_home] if home.uses_run() else [in_home, in_run]
+    # A sandbox that hides the homes (ProtectHome=) hides all that leads to the agent of the host's unit, not its socket.
+    if home.is_default and not os.path.isdir(home.directory):
+        found.append(home.owned())
+    return _without_copies([path for path in found if path and os.path.exists(redirected(path))])
+
+
+def _without_copies(paths: list[str]) -> list[str]:
+    kept: list[str] = []
+    for path in paths:
+        if not any(_is_same(path, other) for other in kept):
+            kept.append(path)
+    return kept
+
+
+def _is_same(first: str, second: str) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.stat(redirected(first)), os.stat(redirected(second)))
+    return False
+
+
+def is_owned(path: str) -> bool:
+    """Whether a place is the socket of the host's unit, or leads there."""
+    return os.path.realpath(redirected(path)).startswith(f"{HOST_AGENTS}/")
+
+
+def connect(path: str, uid: int, limit: Limit) -> socket.socket | None:
+    """Connect to an agent's socket; None when nobody listens there, as on a socket that a dead agent left.
 
     Raises:
         Untrusted: whoever listens is neither ``uid`` nor root.
-        NoReply: somebody listens and accepts nobody.
+        NoReply: somebody listens and accepts nobody within ``limit``.
     """
-    target = redirected(path)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    seconds = max(0.001, until - time.monotonic())
-    # The kernel's own limit: with a non-blocking socket, a full backlog cannot be waited for (unix(7), EAGAIN).
-    whole = int(seconds)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(whole, int((seconds - whole) * 1e6)))
     try:
-        connection.connect(target)
+        # The kernel's own limit: a full backlog cannot be waited for without blocking (unix(7), EAGAIN).
+        whole, part = divmod(limit.left(), 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(whole), int(part * 1e6)))
+        connection.connect(redirected(path))
         _check_peer(connection, path, uid)
     except BlockingIOError:
         connection.close()
-        raise NoReply(path, seconds) from None
+        raise NoReply(path, limit.seconds) from None
     except OSError:  # nothing there, nobody behind it, or not for us to open
         connection.close()
         return None
@@ -52,35 +93,54 @@ def _check_peer(connection: socket.socket, path: str, uid: int) -> None:
 
 
 def redirected(path: str) -> str:
-    """Where a socket really is: libassuan takes a regular file in its place that says so, once.
+    """Where a socket really is: libassuan takes a small regular file in its place that says so.
 
-    Such a file is "%Assuan%" on its first line and "socket=PATH" on the next, where ${NAME} stands for a variable of
-    the environment (libassuan's manual, "Socket wrappers").
+    Such a file is "%Assuan%" on its first line and "socket=PATH" on the next, to the letter; ${NAME} stands for a
+    variable of the environment, or for nothing. Anything else is no redirection, and no socket either.
     """
+    for _ in range(_REDIRECTIONS):
+        target = _target(_content(path))
+        if not target:
+            break
+        path = target
+    return path
+
+
+def _content(path: str) -> bytes:
+    """The beginning of a regular file; nothing of anything else."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            return path
+            return b""
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
-        return path
+        return b""
     try:
-        first, _, rest = os.read(descriptor, MAX_REDIRECTION).partition(b"\n")
+        return os.read(descriptor, MAX_REDIRECTION + 1)
     finally:
         os.close(descriptor)
-    name, _, value = rest.partition(b"\n")[0].partition(b"=")
-    if first.rstrip(b"\r ") != b"%Assuan%" or name.strip() != b"socket" or not value.strip():
-        return path
-    return os.fsdecode(value.strip())
 
 
-def is_same(first: str, second: str) -> bool:
-    """Whether two paths lead to one socket."""
-    with contextlib.suppress(OSError):
-        return os.path.samestat(os.stat(redirected(first)), os.stat(redirected(second)))
-    return False
+def _target(content: bytes) -> str:
+    head, found, rest = content.partition(b"%Assuan%\nsocket=")
+    name, ended, _ = rest.partition(b"\n")
+    if head or not found or not ended or len(content) > MAX_REDIRECTION:
+        return ""
+    first, *parts = os.fsdecode(name).split("${")
+    expanded = [first]
+    for part in parts:
+        variable, closed, text = part.partition("}")
+        if not closed:
+            return ""
+        expanded += [os.environ.get(variable, ""), text]
+    return "".join(expanded)
 
 
-def in_order(home: Home) -> list[str]:
-    """Both places, the one first that GnuPG would use now."""
-    in_home, in_run = home.sockets()
-    return [in_run, in_home] if home.uses_run() else [in_home, in_run]
+def is_hidden(home: Home) -> str:
+    """The path of a listening socket of this home's agent that we are kept from seeing; nothing if there is none.
+
+    A sandbox (ProtectHome=) hides /run/user, and whoever starts an agent then starts a second one.
+    """
+    from unlatch.gnupg import holders
+
+    in_run = home.sockets(AGENT)[1]
+    return in_run if not os.path.exists(in_run) and holders.listening(in_run) else ""

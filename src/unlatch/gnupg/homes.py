@@ -12,6 +12,7 @@ from typing import NamedTuple
 AGENT, SSH, EXTRA = "S.gpg-agent", "S.gpg-agent.ssh", "S.gpg-agent.extra"
 
 RUN = "/run/user"
+HOST_AGENTS = "/run/unlatch-agent"  # systemd/system/unlatch-agent@.socket
 _ZBASE32 = "ybndrfg8ejkmcpqxot1uwisza345h769"
 _HASHED = 15  # bytes of the SHA-1 that name a home: 24 digits
 # What a program of GnuPG's that we start gets to know. An agent outlives us, so it inherits nobody's terminal, display
@@ -49,6 +50,15 @@ class Home(NamedTuple):
     def sockets(self, name: str = AGENT) -> tuple[str, str]:
         """Where a socket can be: in the home, and below /run/user/UID. Neither needs to exist."""
         return f"{self.directory}/{name}", f"{self.run_directory()}/{name}"
+
+    def owned(self, name: str = AGENT) -> str:
+        """Where unlatch-agent@USER.service keeps a socket, if this home is its home; nothing for an unknown user."""
+        import pwd
+
+        try:
+            return f"{HOST_AGENTS}/{pwd.getpwuid(self.uid).pw_name}/{name}"
+        except KeyError:
+            return ""
 
     def run_directory(self) -> str:
         """The directory of the sockets below /run/user/UID."""

@@ -2,26 +2,26 @@
 
 import os
 import subprocess
-import time
 
 from unlatch.gnupg.errors import NoAgent
+from unlatch.gnupg.finding import Limit
 from unlatch.gnupg.homes import Home
 
 
-def launch(home: Home, until: float) -> None:
+def launch(home: Home, limit: Limit) -> None:
     """Start the home's agent where GnuPG would, and return when it accepts connections.
 
     gpgconf holds GnuPG's own lock over looking and starting, so that two who start at once start one.
 
     Raises:
-        NoAgent: it cannot be started by ``until``, a time.monotonic(); or the home is somebody else's.
+        NoAgent: it cannot be started within ``limit``; or the home is somebody else's.
     """
     if os.getuid() != home.uid:
         raise NoAgent(home.directory, f"only its user (uid {home.uid}) can start it")
     try:
         done = subprocess.run(
             ["gpgconf", "--launch", "gpg-agent"],
-            check=False, env=home.environment(), cwd="/", timeout=max(0.001, until - time.monotonic()),
+            check=False, env=home.environment(), cwd="/", timeout=limit.left(),
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
