@@ -10,10 +10,14 @@ import click
 from unlatch import __version__
 from unlatch.cli import voice
 from unlatch.doctor import registry, report
-from unlatch.doctor.check import Finding, Situation, State
+from unlatch.doctor.check import Checks, Finding, Situation, State
 from unlatch.doctor.run import examine
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # systemd.exec(5), for system services
+
+
+def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
+    return [check.name for check in registry.ALL if check.name.startswith(incomplete)]
 
 
 @click.command(
@@ -27,20 +31,29 @@ Exit codes: 0 all well or warnings only, 1 a problem or an error,
 6 no problem, but something could not be found out.
 """,
 )
+@click.argument("names", metavar="[CHECK]...", nargs=-1, shell_complete=_complete)
 @click.option("--as", "user", metavar="USER", help="Run the asker's checks as this user; for root.")
 @click.option(
     "--gnupghome", metavar="DIR", help="Look at this GNUPGHOME.  [default: $GNUPGHOME, else the user's ~/.gnupg]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects: check, state, text, hint.")
-def command(user: str | None, gnupghome: str | None, as_json: bool) -> int:
-    """Check everything between a service's request and the phone, one line each, with what to type below it.
+def command(names: tuple[str, ...], user: str | None, gnupghome: str | None, as_json: bool) -> int:
+    """Check everything between a service's request and the phone, or only each CHECK that is named.
+
+    One line each, with what to type below it.
 
     The asker's checks run as the user whose services unlock something, with nothing but GNUPGHOME and PATH in their
     environment, as a service would. Nothing is changed, nobody is rung, and no PIN try is spent.
     """
+    unknown = set(names) - {check.name for check in registry.ALL}
+    if unknown:
+        voice.fail(
+            f"there is no check called {voice.clean(min(unknown))}", 'run "unlatch doctor" for all', code=voice.USAGE
+        )
     situation = _situation(user, gnupghome)
+    asker, host = (_chosen(checks, names) for checks in (registry.ASKER, registry.HOST))
     findings = []
-    for finding in examine(registry.ASKER, registry.HOST, situation):
+    for finding in examine(asker, host, situation):
         findings.append(finding)
         if not as_json:
             for line in report.lines(finding, voice.clean, _paint):
@@ -50,6 +63,10 @@ def command(user: str | None, gnupghome: str | None, as_json: bool) -> int:
     else:
         voice.say(report.summary(findings))
     return _code(findings)
+
+
+def _chosen(checks: Checks, names: tuple[str, ...]) -> Checks:
+    return tuple(check for check in checks if not names or check.name in names)
 
 
 def _situation(name: str | None, gnupghome: str | None) -> Situation:

@@ -108,9 +108,11 @@ class Check(NamedTuple, Generic[F]):
         found = self.judge(facts, situation)
         return [each._replace(check=self.name) for each in (found if isinstance(found, list) else [found])]
 
-    def failed(self, why: str) -> list[Finding]:
+    def failed(self, why: str, situation: Situation) -> list[Finding]:
         """What to say when the probe itself failed: ``why`` is printable and quotes nothing."""
-        return [Finding(self.name, "unknown", f"could not be checked: {why}", "unlatch doctor --json")]
+        user = ["--as", situation.user] if situation.caller != situation.uid else []
+        again = command("unlatch", "doctor", *user, self.name)
+        return [Finding(self.name, "unknown", f"could not be checked: {why}", again)]
 
 
 Checks = tuple[Check[Any], ...]

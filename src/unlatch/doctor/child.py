@@ -5,6 +5,7 @@ are bounded in size and time, and read strictly (``facts``). Who asks for anothe
 """
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
@@ -30,7 +31,7 @@ def run_as(situation: Situation, work: Callable[[], bytes], seconds: float = SEC
     Raises:
         NotFinished: it said nothing, or nothing that can be read.
     """
-    ours, theirs = os.pipe2(os.O_CLOEXEC)
+    ours, theirs = _pipe()
     pid = os.fork()
     if pid == 0:
         _child(situation, work, theirs, seconds)
@@ -40,6 +41,15 @@ def run_as(situation: Situation, work: Callable[[], bytes], seconds: float = SEC
     finally:
         os.close(ours)
         _end(pid)
+
+
+def _pipe() -> tuple[int, int]:
+    """A pipe that is not among the standard descriptors, should the caller have closed those."""
+    low = os.pipe2(os.O_CLOEXEC)
+    high = tuple(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in low)
+    for end in low:
+        os.close(end)
+    return high[0], high[1]
 
 
 def _hear(pipe: int, seconds: float) -> bytes:
@@ -71,22 +81,8 @@ def _end(pid: int) -> None:
 def _child(situation: Situation, work: Callable[[], bytes], pipe: int, seconds: float) -> NoReturn:
     status = 1
     try:
-        # 1. Nothing of the caller's: session, signals, descriptors, directory, environment.
-        os.setsid()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_DFL)
-        signal.alarm(int(seconds) + 5)  # should the caller die without a word
-        _close_all_but(pipe)
-        os.chdir("/")
-        os.umask(0o077)
-        # 2. The user's rights, for good. That user can then neither trace nor read this process (ptrace(2)).
-        if situation.caller != situation.uid:
-            _become(situation)
-        os.environ.clear()
-        os.environ.update(situation.environ)
-        # 3. The work, and its words.
         try:
-            said = work()
+            said = _work(situation, work, pipe, seconds)
         except Exception as error:
             said = FAILED + f"{type(error).__name__} at {place(error)}".encode()
         view = memoryview(said)
@@ -95,6 +91,24 @@ def _child(situation: Situation, work: Callable[[], bytes], pipe: int, seconds: 
         status = 0
     finally:
         os._exit(status)  # nothing of the caller's is flushed, closed or told twice
+
+
+def _work(situation: Situation, work: Callable[[], bytes], pipe: int, seconds: float) -> bytes:
+    # 1. Nothing of the caller's: session, signals, descriptors, directory, environment.
+    os.setsid()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
+    signal.alarm(int(seconds) + 5)  # should the caller die without a word
+    _close_all_but(pipe)
+    os.chdir("/")
+    os.umask(0o077)
+    # 2. The user's rights, for good. That user can then neither trace nor read this process (ptrace(2)).
+    if situation.caller != situation.uid:
+        _become(situation)
+    os.environ.clear()
+    os.environ.update(situation.environ)
+    # 3. The work.
+    return work()
 
 
 def _become(situation: Situation) -> None:
@@ -107,6 +121,7 @@ def _become(situation: Situation) -> None:
 
 
 def _close_all_but(pipe: int) -> None:
+    """All descriptors; the standard ones lead nowhere. ``pipe`` is none of those (see :func:`run_as`)."""
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)

@@ -28,13 +28,13 @@ def _as_user(check: Check[Any], situation: Situation) -> list[Finding]:
         said = child.run_as(situation, lambda: facts.dump(check.probe(situation)))
         if said.startswith(child.FAILED):
             reason = _REASON.match(said.decode("ascii", "replace"))
-            return check.failed(reason[1] if reason else "for a reason that cannot be read")
+            return check.failed(reason[1] if reason else "for a reason that cannot be read", situation)
         found = facts.load(check.facts, said)
     except child.NotFinished as error:
-        return check.failed(str(error))
+        return check.failed(str(error), situation)
     except Malformed:
-        return check.failed("the answer cannot be read")
-    return _judged(check, lambda: check.findings(found, situation))
+        return check.failed("the answer cannot be read", situation)
+    return _judged(check, situation, lambda: check.findings(found, situation))
 
 
 def _all_at_once(checks: Checks, situation: Situation) -> Iterator[Finding]:
@@ -46,7 +46,7 @@ def _all_at_once(checks: Checks, situation: Situation) -> Iterator[Finding]:
     found: list[queue.SimpleQueue[list[Finding]]] = [queue.SimpleQueue() for _ in checks]
 
     def work(check: Check[Any], done: queue.SimpleQueue[list[Finding]]) -> None:
-        done.put(_judged(check, lambda: check.findings(check.probe(situation), situation)))
+        done.put(_judged(check, situation, lambda: check.findings(check.probe(situation), situation)))
 
     until = time.monotonic() + HOST_SECONDS
     for check, done in zip(checks, found, strict=True):
@@ -55,11 +55,11 @@ def _all_at_once(checks: Checks, situation: Situation) -> Iterator[Finding]:
         try:
             yield from done.get(timeout=max(0.0, until - time.monotonic()))
         except queue.Empty:
-            yield from check.failed(f"no answer within {HOST_SECONDS:.0f} s")
+            yield from check.failed(f"no answer within {HOST_SECONDS:.0f} s", situation)
 
 
-def _judged(check: Check[Any], judge: Callable[[], list[Finding]]) -> list[Finding]:
+def _judged(check: Check[Any], situation: Situation, judge: Callable[[], list[Finding]]) -> list[Finding]:
     try:
         return judge()
     except Exception as error:  # one check that cannot cope takes no other with it; its text may quote anything
-        return check.failed(f"{type(error).__name__} at {child.place(error)}")
+        return check.failed(f"{type(error).__name__} at {child.place(error)}", situation)

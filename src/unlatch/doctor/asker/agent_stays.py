@@ -46,7 +46,8 @@ def _is_enabled(user: str) -> bool:
         targets = [name for name in os.listdir(WANTS) if name.endswith((".wants", ".requires"))]
     except OSError:
         return False
-    return any(os.path.lexists(f"{WANTS}/{target}/{UNIT}{user}.service") for target in targets)
+    units = [f"{UNIT}{user}.{kind}" for kind in ("service", "socket")]
+    return any(os.path.lexists(f"{WANTS}/{target}/{unit}") for target in targets for unit in units)
 
 
 def judge(facts: Facts, situation: Situation) -> Finding:

@@ -2,6 +2,7 @@
 that start before the first login get an agent there, and a login a second one, with a cache of its own.
 """
 
+import os
 from typing import NamedTuple
 
 from unlatch.doctor.check import Check, Finding, Situation, ok, problem, unknown, warning
@@ -15,31 +16,41 @@ SECONDS = 3.0
 
 
 class Facts(NamedTuple):
-    """``agents``: socket and pid of each that lives, the one first that GnuPG uses now; ``expected``: where it looks.
+    """``agents``: socket and pid of each that lives, the right one first; ``expected``: where GnuPG looks now, and
+    ``leads`` whether that is the first one's socket or leads there.
 
     ``why`` is "hangs" or "foreign" when what is there is no agent of this user's that works.
     """
 
     agents: tuple[tuple[str, int], ...]
     expected: str
+    leads: bool
     why: str
 
 
 def probe(situation: Situation) -> Facts:
     """Look into both places; start none."""
     home = Home.find(situation.environ, situation.uid, situation.home)
-    expected = finding.in_order(home)[0]
+    expected = home.sockets()[home.uses_run()]
     try:
         with Agent.open(home, start=False, seconds=SECONDS) as agent:
-            return Facts(((agent.socket, agent.pid),), expected, "")
+            return Facts(((agent.socket, agent.pid),), expected, _is_same(expected, agent.socket), "")
     except NoAgent:
-        return Facts((), expected, "")
+        return Facts((), expected, False, "")
     except TwoAgents as two:
-        return Facts((_named(two.right), _named(two.wrong)), expected, "")
+        return Facts((_named(two.right), _named(two.wrong)), expected, False, "")
     except NoReply:
-        return Facts((), expected, "hangs")
+        return Facts((), expected, False, "hangs")
     except Untrusted:
-        return Facts((), expected, "foreign")
+        return Facts((), expected, False, "foreign")
+
+
+def _is_same(first: str, second: str) -> bool:
+    """Whether two names lead to one socket."""
+    try:
+        return os.path.samestat(os.stat(finding.redirected(first)), os.stat(finding.redirected(second)))
+    except OSError:
+        return False
 
 
 def _named(agent: Live) -> tuple[str, int]:
@@ -59,12 +70,9 @@ def judge(facts: Facts, situation: Situation) -> Finding:
     socket, pid = facts.agents[0]
     if len(facts.agents) > 1:
         other, wrong = facts.agents[1]
-        text = (
-            f"two run: pid {pid} at {socket}, pid {wrong} at {other}. What is unlocked in one is locked in the other; "
-            f"GnuPG uses pid {pid} now"
-        )
+        text = f"two run: pid {pid} at {socket}, pid {wrong} at {other}. What is unlocked in one is locked in the other"
         return problem(text, situation.as_user("kill", str(wrong)))
-    if socket != facts.expected:
+    if not facts.leads:
         text = f"pid {pid} is at {socket}, but GnuPG looks at {facts.expected} now and will start a second one"
         return warning(text, situation.as_user("kill", str(pid)))
     return ok(f"pid {pid} at {socket}")
