@@ -1,9 +1,9 @@
 """Read and change gpg-agent.conf as text, so that everything else in it stays byte for byte where it was. No I/O.
 
-What gpg-agent 2.2.40 makes of a line was measured (tests/test_setup_agent_conf.py): only ``\\n`` ends one; white space
-around it is nothing; ``#`` begins a comment at the start of a line only; the name ends at white space; the value is the
-whole rest, spaces included, and loses a quotation mark at its beginning and end; of a name that stands twice the last
-one counts; a name without its value counts as not there.
+What gpg-agent 2.2.40 makes of a line was measured (tests/test_setup_agent_conf.py): only a line feed ends it; white
+space around it is nothing; ``#`` begins a comment at the start of a line only; the name ends at white space; the value
+is the whole rest, spaces included, and loses a quotation mark at its beginning and end; of a name that stands twice the
+last one counts; a name without its value counts as not there.
 """
 
 from collections.abc import Mapping

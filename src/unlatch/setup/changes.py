@@ -1,13 +1,13 @@
 """One change to one path, and how it looks to a person. Pure."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from unlatch.setup.files import FileState
+from unlatch.setup.files import ABSENT, FileState
 
 # What has to be told of a change after it, also when it is taken back.
-AGENT, SYSTEMD, BROKER, PROXY = "agent", "systemd", "broker", "proxy"
+AGENT, SYSTEMD, BROKER, CADDY, NGINX = "agent", "systemd", "broker", "caddy", "nginx"
 
 
 class Change(NamedTuple):
@@ -25,6 +25,11 @@ class Change(NamedTuple):
     secret: bool = False
 
 
+def making(folders: Iterable[str], mode: int = 0o755) -> list[Change]:
+    """The changes that make directories."""
+    return [Change(folder, ABSENT, FileState("directory", b"", mode)) for folder in folders]
+
+
 def is_new(change: Change) -> bool:
     """Whether nothing was there before."""
     return change.before.kind == "absent"
@@ -34,11 +39,10 @@ def diff(change: Change) -> Iterator[str]:
     """The change as a unified diff, line by line; text from the files is not yet fit for a terminal."""
     before, after = change.before, change.after
     if "directory" in (before.kind, after.kind):
-        if before.kind != after.kind:
-            yield f"{'makes' if after.kind == 'directory' else 'removes'} the directory {change.path}"
+        yield "(a directory)"
         return
     if change.secret:
-        yield f"{'removes' if after.kind == 'absent' else 'writes'} {change.path} (its content is a secret)"
+        yield "(its content is a secret)"
         return
     old, new = ("/dev/null" if state.kind == "absent" else change.path for state in (before, after))
     yield from difflib.unified_diff(_lines(before.data), _lines(after.data), old, new, lineterm="")

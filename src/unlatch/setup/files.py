@@ -95,6 +95,16 @@ def put(path: str, before: FileState, after: FileState) -> FileState:
     return look(path)
 
 
+def missing_above(path: str) -> list[str]:
+    """The directories above a path that are not there, outermost first."""
+    missing: list[str] = []
+    folder = os.path.dirname(path)
+    while not os.path.isdir(folder):
+        missing.insert(0, folder)
+        folder = os.path.dirname(folder)
+    return missing
+
+
 @contextlib.contextmanager
 def _directory(path: str) -> Iterator[tuple[int, str]]:
     folder, name = os.path.split(path)

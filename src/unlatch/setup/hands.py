@@ -12,11 +12,15 @@ from typing import NoReturn
 
 from unlatch.doctor import child
 from unlatch.doctor.check import Situation
-from unlatch.errors import Malformed
+from unlatch.errors import Malformed, UnlatchError
 from unlatch.setup import files
 from unlatch.setup.files import Changed, FileState, NotPlain
 
 MAX_THERE = 49152  # bytes of a file in another user's home; with its description it fits into what a child may say
+
+
+class TheirTrouble(UnlatchError):
+    """What another user's process could not do. The text is that process's own."""
 
 
 class Hands:
@@ -48,7 +52,7 @@ class UsersHands(Hands):
         """Run it in a child that is this user.
 
         Raises:
-            NotPlain, Changed, OSError: what ``work`` raised.
+            NotPlain, Changed, OSError, TheirTrouble: what ``work`` raised.
             unlatch.doctor.child.NotFinished: the child was ended, or is too slow.
             Malformed: it said nothing that can be read.
         """
@@ -74,6 +78,8 @@ def _told(work: Callable[[], bytes]) -> bytes:
         told: list[object] = ["plain", error.path, error.what]
     except Changed as error:
         told = ["changed", error.path]
+    except UnlatchError as error:
+        told = ["ours", str(error)]
     except OSError as error:
         told = ["os", error.errno or 0, str(error.filename or "")]
     return b"-" + json.dumps(told).encode("ascii")
@@ -89,6 +95,8 @@ def _raise(told: bytes) -> NoReturn:
             raise NotPlain(path, text)
         case ["changed", str(path)]:
             raise Changed(path)
+        case ["ours", str(text)]:
+            raise TheirTrouble(text)
         case ["os", int(number), str(path)]:
             raise OSError(number, os.strerror(number), path or None)
     raise Malformed("answer of the user's process")

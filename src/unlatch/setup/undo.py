@@ -1,0 +1,131 @@
+"""Put back everything that setup changed, byte for byte; or nothing at all, when somebody changed it since."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from unlatch.errors import UnlatchError
+from unlatch.setup import agent_step, units_step
+from unlatch.setup.changes import AGENT, CADDY, NGINX, SYSTEMD, Change
+from unlatch.setup.files import FileState
+from unlatch.setup.hands import Hands, hands_for
+from unlatch.setup.journal import Entry, Journal
+from unlatch.setup.places import Places
+from unlatch.setup.target import target
+
+
+class Conflict(NamedTuple):
+    """A file that is neither as setup left it nor as it was before. ``since`` is what was changed since."""
+
+    since: Change
+    original: str  # the path of the original's copy, "" when there was none
+
+
+class ChangedSince(UnlatchError):
+    """Some files were changed since: nothing was undone."""
+
+    def __init__(self, conflicts: list[Conflict]) -> None:
+        super().__init__(f"{' and '.join(conflict.since.path for conflict in conflicts)} changed since setup wrote it")
+        self.conflicts = conflicts
+
+
+class Undoing(NamedTuple):
+    """One entry that is to be undone, and the change that does it; None for units, and where nothing is to be done."""
+
+    entry: Entry
+    change: Change | None
+
+
+class Undo:
+    """Undo all of a journal, or what was done in one user's home."""
+
+    def __init__(self, journal: Journal, places: Places, environ: Mapping[str, str], caller: int, user: str) -> None:
+        self._journal = journal
+        self._places = places
+        self._environ = environ
+        self._caller = caller
+        self._user = user
+
+    def plan(self) -> list[Undoing]:
+        """What there is to undo, newest first.
+
+        Raises:
+            ChangedSince
+            UnlatchError, OSError: something cannot be looked at.
+        """
+        planned, conflicts = [], []
+        now: dict[tuple[str, str], FileState] = {}
+        for entry in reversed(self._journal.entries):
+            if self._user and not self._is_theirs(entry):
+                continue
+            change = entry.change
+            if change is None:
+                planned.append(Undoing(entry, None))
+                continue
+            key = (change.user, change.path)
+            present = now[key] if key in now else self._hands(entry).look(change.path)
+            if present.same(change.before):
+                planned.append(Undoing(entry, None))
+            elif _is(present, change):
+                planned.append(Undoing(entry, change._replace(before=present, after=change.before)))
+            else:
+                original = self._journal.original(entry) if change.before.kind == "file" else ""
+                conflicts.append(Conflict(change._replace(before=change.after, after=present), original))
+            now[key] = change.before
+        if conflicts:
+            raise ChangedSince(conflicts)
+        return planned
+
+    def perform(self, planned: list[Undoing], tell: Callable[[str], None]) -> None:
+        """Undo it; what was undone is forgotten, so an interrupted undo can go on.
+
+        Raises:
+            UnlatchError, OSError
+        """
+        told: list[tuple[str, Entry]] = []
+        for entry, change in planned:
+            if entry.units is not None:
+                tell(f"stops {' '.join(entry.units.started)} and starts them no more at boot")
+                units_step.stop(self._places, entry.units)
+            elif change is not None:
+                self._put_back(entry, change, tell)
+                told.append((change.tells, entry))
+            self._journal.forget(entry)
+        self._follow_up(told, tell)
+
+    def _put_back(self, entry: Entry, change: Change, tell: Callable[[str], None]) -> None:
+        tell(f"{'removes' if change.after.kind == 'absent' else 'puts back'} {change.path}")
+        try:
+            self._hands(entry).put(change.path, change.before, change.after)
+        except OSError:
+            if change.before.kind != "directory":
+                raise
+            tell(f"{change.path} is not empty, and stays")
+
+    def _follow_up(self, told: list[tuple[str, Entry]], tell: Callable[[str], None]) -> None:
+        kinds = {kind for kind, _ in told}
+        if SYSTEMD in kinds:
+            units_step.reload(self._places)
+        for proxy in sorted(kinds & {CADDY, NGINX}):
+            tell(f'{proxy} has to be told: "systemctl reload {proxy}"')
+        for home in {entry.gnupghome: entry for kind, entry in told if kind == AGENT}.values():
+            change = home.change
+            assert change is not None
+            situation = target(change.user, home.gnupghome, self._environ, self._caller)
+            tell(f"{situation.user}'s gpg-agent reads its file anew, and forgets every passphrase that it keeps")
+            agent_step.reload(self._hands(home), situation)
+
+    def _is_theirs(self, entry: Entry) -> bool:
+        return bool(entry.gnupghome) and entry.change is not None and entry.change.user == self._user
+
+    def _hands(self, entry: Entry) -> Hands:
+        if entry.change is None or not entry.change.user:
+            return Hands()
+        return hands_for(target(entry.change.user, entry.gnupghome, self._environ, self._caller))
+
+
+def _is(present: FileState, change: Change) -> bool:
+    """Whether a path is as setup left it."""
+    if change.secret and present.kind == "file":
+        present = present._replace(data=hashlib.sha256(present.data).digest())
+    return present.same(change.after)
