@@ -9,8 +9,12 @@ import pytest
 from house import House
 
 if TYPE_CHECKING:
+    from card.house import CardHouse
+    from card.pcsc import PCSC
+    from machine import Machine
     from matrix.phone import MatrixPhone, Phones
     from matrix.synapse import Synapse
+    from packages import Packages
     from playwright.sync_api import Browser, BrowserContext, Playwright
     from proxy import Caddy
     from real_gnupg import Keyring
@@ -127,3 +131,56 @@ def phone(phones: "Phones") -> "Iterator[MatrixPhone]":
     phone = phones.new()
     yield phone
     phone.stop()
+
+
+@pytest.fixture(scope="session")
+def pcsc(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[PCSC]":
+    """A namespace with real pcscd and two virtual readers, one for all tests of a worker."""
+    from card import rsa_keys
+    from card.pcsc import PCSC
+
+    own = tmp_path_factory.getbasetemp()
+    rsa_keys.keep_in((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "rsa-keys")
+    pcsc = PCSC()
+    yield pcsc
+    pcsc.close()
+
+
+@pytest.fixture
+def card_house(pcsc: "PCSC") -> "Iterator[CardHouse]":
+    """A house with a new card in its reader (tests/card); a PIN try that no test announced is a failure."""
+    from card.card import Card
+    from card.house import CardHouse
+
+    house = CardHouse(pcsc, Card())
+    yield house
+    house.clear()
+    pcsc.clear()
+    house.settle()
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> "Packages":
+    """The wheel and the Debian package, built once for all workers of this run."""
+    from packages import Packages
+
+    own = tmp_path_factory.getbasetemp()
+    return Packages((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "packages")
+
+
+@pytest.fixture
+def machine() -> "Iterator[Machine]":
+    """A whole small Debian with systemd as its first process, for this test only."""
+    from machine import machine
+
+    with machine(systemd=True) as made:
+        yield made
+
+
+@pytest.fixture
+def bare_machine() -> "Iterator[Machine]":
+    """The same without systemd, as in a container."""
+    from machine import machine
+
+    with machine(systemd=False) as made:
+        yield made

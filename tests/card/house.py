@@ -1,0 +1,65 @@
+"""A house with a card reader: every program of it runs in the reader's namespace, with a scdaemon of its own."""
+
+import subprocess
+from pathlib import Path
+
+from house import PINENTRY, House
+from terminal import Terminal
+
+from card.card import Card
+from card.pcsc import PCSC, READERS
+
+AGENT = """
+pinentry-program {pinentry}
+enable-ssh-support
+allow-loopback-pinentry
+"""
+# The internal driver would look for USB readers of the machine; another reader than vpcd's is none of ours.
+SCDAEMON = 'disable-ccid\nreader-port "{reader}"\n'
+
+
+class CardHouse(House):
+    """``card`` is in ``reader``; ``second`` is an empty reader. Everything that is started here runs inside."""
+
+    def __init__(self, pcsc: PCSC, card: Card) -> None:
+        super().__init__()
+        self.pcsc = pcsc
+        self.reader, self.second = pcsc.readers
+        pcsc.lay(card)
+        (self.gnupg / "gpg-agent.conf").write_text(AGENT.format(pinentry=PINENTRY))
+        self.use_reader(0)
+
+    @property
+    def card(self) -> Card:
+        """The card in the first reader."""
+        assert self.reader.card is not None, "there is no card"
+        return self.reader.card
+
+    def use_reader(self, number: int | None) -> None:
+        """Which reader scdaemon is told to use when it starts: 0, 1, or None for its own choice."""
+        settings = "disable-ccid\n" if number is None else SCDAEMON.format(reader=READERS[number])
+        (self.gnupg / "scdaemon.conf").write_text(settings)
+
+    def start(self, *command: str | Path, **more: str) -> "subprocess.Popen[bytes]":
+        with self.pcsc.place.births():
+            return super().start(*self.pcsc.place.enter, *command, **more)
+
+    def run(self, *command: str | Path, feed: bytes = b"", **more: str) -> bytes:
+        with self.pcsc.place.births():
+            return super().run(*self.pcsc.place.enter, *command, feed=feed, **more)
+
+    def at_terminal(self, *command: str | Path, **more: str) -> Terminal:
+        """A person at a terminal who types a command."""
+        with self.pcsc.place.births():
+            return Terminal([*self.pcsc.place.enter, *command], self.environ(**more))
+
+    def apdu(self, text: str) -> str:
+        """Send a command through gpg-agent and scdaemon; the answer with its status word, in hexadecimal."""
+        reply = self.run("gpg-connect-agent", "--hex", f"SCD APDU {text}", "/bye").decode()
+        return "".join(line[9:58].replace(" ", "") for line in reply.splitlines() if line.startswith("D["))
+
+    def settle(self) -> None:
+        """No try was spent that was not announced, on any card that was here."""
+        for reader in self.pcsc.readers:
+            for card in {id(card): card for card in reader.cards}.values():
+                card.account.settle()

@@ -1,0 +1,140 @@
+"""A reader as a hand holds it: put a card in, take it out, take it out at the worst moment, let it be slow."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+
+from waiting import until
+
+from card import vpcd
+from card.card import Card
+
+# Instructions at which a test may want to pull a card.
+VERIFY, SIGN_OR_DECIPHER, AUTHENTICATE, GET_DATA, PUT_DATA, GENERATE = 0x20, 0x2A, 0x88, 0xCA, 0xDA, 0x47
+
+
+class Reader:
+    """One reader: ``connect`` opens a line to its driver in pcscd, ``witnesses`` gives the words of all programs."""
+
+    def __init__(self, connect: Callable[[], socket.socket], witnesses: Callable[[], list[list[str]]]) -> None:
+        self._connect = connect
+        self._witnesses = witnesses
+        self._line: socket.socket | None = None
+        self._thread: threading.Thread | None = None
+        self._seen = threading.Event()
+        self.card: Card | None = None
+        self.cards: list[Card] = []  # all that were in it since the test began
+        self.untouch()
+
+    def untouch(self) -> None:
+        """No delay, no accident ahead, nothing held."""
+        self.delay = 0.0  # seconds that each command takes longer
+        self.commands: list[bytes] = []  # every command's first four bytes
+        self.cards = []
+        self._pull_at: int | None = None
+        self._pull_after = False
+        self._go = threading.Event()
+        self._go.set()
+
+    def insert(self, card: Card) -> None:
+        """Put a card in and wait until pcscd has seen it (it looks every 0.4 s)."""
+        assert self._line is None, "there is a card in this reader"
+        self._take(card)
+        self._seen = threading.Event()
+        self._line = until(self._dial, "pcscd's virtual reader")
+        self._thread = threading.Thread(target=self._serve, args=(self._line,), daemon=True)
+        self._thread.start()
+        assert self._seen.wait(10), "pcscd has not looked at the card"
+
+    def remove(self) -> None:
+        """Take the card out; pcscd sees it within 0.4 s, or at the next command."""
+        if self._line is not None:
+            self._cut(self._line)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(10)
+            assert not self._thread.is_alive()
+        self._line = self._thread = self.card = None
+
+    def replug(self) -> None:
+        """Take the card out and put it back; pcscd has seen both."""
+        card = self.card
+        assert card is not None
+        self.remove()
+        self.insert(card)
+
+    def exchange_silently(self, card: Card) -> None:
+        """Another card in the same place, which nobody notices who is not talking to it: only between two tests."""
+        assert self._line is not None
+        self._take(card)
+
+    def is_inserted(self) -> bool:
+        """Is there a card, and is pcscd there?"""
+        return self._thread is not None and self._thread.is_alive()
+
+    def pull_at(self, instruction: int, *, after: bool = False) -> None:
+        """Take the card out when the next such command comes, before it is done or after: no answer in either case."""
+        self._pull_at, self._pull_after = instruction, after
+
+    def hold(self) -> None:
+        """Answer nothing from now on, as a card with a bad contact does."""
+        self._go.clear()
+
+    def release(self) -> None:
+        """Answer again, beginning with what has been waiting."""
+        self._go.set()
+
+    def _take(self, card: Card) -> None:
+        card.power_on()
+        self.card = card
+        self.cards.append(card)
+
+    def _dial(self) -> socket.socket | None:
+        with contextlib.suppress(ConnectionRefusedError):
+            return self._connect()
+        return None
+
+    def _serve(self, line: socket.socket) -> None:
+        looks = 0
+        for message in vpcd.receive(line):
+            card = self.card
+            assert card is not None
+            if message == vpcd.ANSWER_TO_RESET:
+                answer = card.answer_to_reset()
+                looks += 1
+                if looks > 1:  # the first one tells that a card is there, the second one is pcscd taking note of it
+                    self._seen.set()
+            elif len(message) == 1:
+                card.power_on()
+                continue
+            else:
+                answer = self._command(card, message)
+            try:
+                if not answer:
+                    break
+                vpcd.send(line, answer)
+            except OSError:
+                break
+        self._cut(line)
+        line.close()
+
+    def _command(self, card: Card, message: bytes) -> bytes:
+        """The answer, or nothing if the card was pulled."""
+        self.commands.append(message[:4])
+        pulled = message[1] == self._pull_at
+        if pulled:
+            self._pull_at = None
+            if not self._pull_after:
+                return b""
+        if self.delay:
+            threading.Event().wait(self.delay)
+        self._go.wait()
+        spent = card.wrong_pin_count()
+        answer = card.exchange(message)
+        if card.wrong_pin_count() > spent:
+            card.account.spend(self._witnesses())
+        return b"" if pulled else answer
+
+    def _cut(self, line: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            line.shutdown(socket.SHUT_RDWR)
