@@ -17,6 +17,7 @@ import gzip
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -82,21 +83,43 @@ class Target(NamedTuple):
 def main() -> None:
     """Build what the arguments say, and print where it is."""
     parser = argparse.ArgumentParser(prog="tools/deb.py", allow_abbrev=False)
-    parser.add_argument("wheel", type=Path, help="our own wheel")
+    parser.add_argument("--wheel", type=Path, help="of Unlatch; one is built unless given")
     parser.add_argument("--output", type=Path, default=ROOT / "dist")
     parser.add_argument("--architecture", default="", help="amd64 or arm64 (this machine's)")
     arguments = parser.parse_args()
     os.umask(0o022)
+    os.environ["SOURCE_DATE_EPOCH"] = epoch = os.environ.get("SOURCE_DATE_EPOCH") or last_commit()
+    wheel = arguments.wheel or own_wheel(arguments.output)
     target = Target(
-        arguments.wheel.name.split("-")[1],
+        wheel.name.split("-")[1],
         said("/usr/bin/python3", "-ISc", "import sys; print('%d.%d' % sys.version_info[:2])"),
         arguments.architecture or said("dpkg", "--print-architecture"),
-        int(os.environ.get("SOURCE_DATE_EPOCH") or said("git", "-C", str(ROOT), "log", "-1", "--format=%ct")),
+        int(epoch),
     )
     with tempfile.TemporaryDirectory(prefix="unlatch-deb-") as directory:
         tree = Path(directory) / "tree"
-        stage(tree, target, arguments.wheel)
+        stage(tree, target, wheel)
         print(build(tree, target, arguments.output))
+
+
+def last_commit() -> str:
+    """The time of the last commit, in seconds: what a build without SOURCE_DATE_EPOCH calls now."""
+    try:
+        return said("git", "-C", str(ROOT), "log", "-1", "--format=%ct")
+    except (OSError, subprocess.CalledProcessError):
+        sys.exit("tools/deb: this is no clone: say SOURCE_DATE_EPOCH=SECONDS")
+
+
+def own_wheel(output: Path) -> Path:
+    """Build the wheel, whose times hatchling takes from SOURCE_DATE_EPOCH too."""
+    with tempfile.TemporaryDirectory(prefix="unlatch-wheel-") as directory:
+        subprocess.run(
+            [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", directory],
+            cwd=ROOT, check=True, capture_output=True, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        (built,) = Path(directory).iterdir()
+        output.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copy(built, output))
 
 
 def said(*command: str) -> str:
@@ -272,7 +295,7 @@ def build(tree: Path, target: Target, output: Path) -> Path:
     package = output / f"unlatch_{target.debian_version}_{target.architecture}.deb"
     subprocess.run(
         ["dpkg-deb", "--root-owner-group", *COMPRESSION, "--build", tree, package],
-        check=True, env=os.environ | {"SOURCE_DATE_EPOCH": str(target.epoch)}, stdout=subprocess.DEVNULL,
+        check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     return package
 

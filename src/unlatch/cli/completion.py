@@ -26,7 +26,7 @@ def complete(cli: click.Command) -> int:
 
 
 def script(cli: click.Command, shell: str) -> str:
-    """The script of one shell.
+    """The script of one shell, as a file for the directory where that shell looks.
 
     Raises:
         KeyError: click knows no such shell.
@@ -34,4 +34,8 @@ def script(cli: click.Command, shell: str) -> str:
     kind = get_completion_class(shell)
     if kind is None:
         raise KeyError(shell)
-    return kind(cli, {}, PROGRAM, VARIABLE).source().rstrip("\n") + "\n"
+    source = kind(cli, {}, PROGRAM, VARIABLE).source()
+    # click's last lines complete when zsh loads the file, and at the next Tab only register what they defined, with a
+    # bell. In zsh's own directories a file is the body of a function: it has to complete each time.
+    body, register, _ = source.partition("\nif [[ $zsh_eval_context[-1] == loadautofunc ]]; then\n")
+    return f'{body}\n_unlatch_completion "$@"\n' if register else source.rstrip("\n") + "\n"

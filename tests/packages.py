@@ -1,0 +1,95 @@
+"""The packages that people install, each built once for all workers of a run, without a network."""
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from real import absent, real
+
+ROOT = Path(__file__).parents[1]
+PYTHON = "/usr/bin/python3"  # the system's, which the Debian package is built for
+SOURCES = ("pyproject.toml", "README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE", "src", "scripts", "systemd", "man",
+           "docs", "packaging", "tools")  # fmt: skip
+EPOCH = "1750000000"
+
+
+class Built(NamedTuple):
+    """What one build made."""
+
+    wheel: Path
+    deb: Path
+
+
+class Packages:
+    """A directory of builds, shared by the workers."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(exist_ok=True)
+        self._directory = directory
+
+    def current(self) -> Built:
+        """This checkout's."""
+        return self._once("current", lambda output: build(ROOT, output))
+
+    def old(self, version: str = "0.0.9") -> Built:
+        """The same under an older version, as if it were an older release."""
+
+        def make(output: Path) -> Built:
+            checkout = copy_of_checkout(output / "checkout")
+            init = checkout / "src" / "unlatch" / "__init__.py"
+            init.write_text(re.sub(r'__version__ = ".*"', f'__version__ = "{version}"', init.read_text()))
+            return build(checkout, output)
+
+        return self._once(version, make)
+
+    def _once(self, name: str, make: Callable[[Path], Built]) -> Built:
+        output = self._directory / name
+        with open(self._directory / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not output.exists():
+                output.mkdir()
+                make(output)
+            return Built(next(output.glob("*.whl")), next(output.glob("*.deb")))
+
+
+def copy_of_checkout(place: Path) -> Path:
+    """All that a build needs, somewhere else, with other times on it."""
+    place.mkdir(parents=True)
+    for name in SOURCES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(
+                source, place / name, ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copyfile
+            )
+        else:
+            shutil.copyfile(source, place / name)
+    for script in ("scripts/pinentry-unlatch",):
+        (place / script).chmod(0o755)
+    (place / ".make").symlink_to(ROOT / ".make")
+    return place
+
+
+def build(checkout: Path, output: Path, **environ: str) -> Built:
+    """Run tools/deb.py of a checkout as "make deb" does."""
+    for program in ("dpkg-deb", PYTHON):
+        real(program)
+    if not any((ROOT / ".make" / "wheels").glob("*/*.whl")):
+        absent("no wheels; tools/setup test fetches them")
+    done = run_build(checkout, output, **environ)
+    assert done.returncode == 0, done.stderr
+    return Built(next(output.glob("*.whl")), Path(done.stdout.strip()))
+
+
+def run_build(checkout: Path, output: Path, **environ: str) -> "subprocess.CompletedProcess[str]":
+    """The same, whatever comes of it."""
+    return subprocess.run(
+        [sys.executable, checkout / "tools" / "deb.py", "--output", output],
+        env={"PATH": os.environ["PATH"], "SOURCE_DATE_EPOCH": EPOCH} | environ,
+        capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
