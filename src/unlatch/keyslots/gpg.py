@@ -53,6 +53,10 @@ class Gpg:
             raise SlotFailed(f"gpg could not encrypt: {_why(said.stderr)}", f"gpg --list-keys {keys[0]}")
         return Created({"to": keys, "message": base64url.encode(said.stdout)}, kek)
 
+    def renew(self, subject: Subject, params: Params, helpers: Helpers) -> Created:
+        """See the protocol."""
+        return self.create(subject, {"to": " ".join(params["to"])}, helpers)
+
     def open(self, subject: Subject, params: Params, unwrap: Callable[[Secret], Secret], helpers: Helpers) -> Opened:
         """See the protocol. Nothing is asked here: gpg-agent asks."""
         message = Secret(base64url.decode(params["message"], "gpg slot"))

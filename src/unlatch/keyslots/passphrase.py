@@ -55,6 +55,10 @@ class Passphrase:
             return Created(params, _derive(params, Secret(words.encode())))
         return Created(params, _derive(params, self._chosen(subject, helpers)))
 
+    def renew(self, subject: Subject, params: Params, helpers: Helpers) -> Created:
+        """See the protocol: a new passphrase, generated or chosen as the one before was."""
+        return self.create(subject, {} if params["words"] else {"choose": "yes"}, helpers)
+
     def open(self, subject: Subject, params: Params, unwrap: Callable[[Secret], Secret], helpers: Helpers) -> Opened:
         """See the protocol. A wrong passphrase is told where it was typed, three times at most."""
         wanted = Wanted(

@@ -67,6 +67,13 @@ class SlotKind(Protocol):
             SlotFailed: with what to do about it.
         """
 
+    def renew(self, subject: Subject, params: Params, helpers: Helpers) -> Created:
+        """Make the same slot anew, for another master key: the same OpenPGP keys, the same security key, new words.
+
+        Raises:
+            SlotFailed: with what to do about it.
+        """
+
     def open(self, subject: Subject, params: Params, unwrap: Callable[[Secret], Secret], helpers: Helpers) -> Opened:
         """Open it. ``unwrap(kek)`` gives the master key, or raises WrongKey.
 
