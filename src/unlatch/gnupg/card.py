@@ -13,15 +13,15 @@ from unlatch.wire.assuan import unescape
 
 Line = tuple[str, str]  # a status line: keyword and text, as Agent.status gives them
 
-MIN_PIN = 6  # bytes (4.3.1); scdaemon asks the card's own key derivation only after that
-MIN_ADMIN = 8
-LOW = 2  # fewer tries than this are not touched without being told to
+MIN_PIN = 6  # bytes (4.3.1)
+MAX_PIN = 88  # bytes; gpg-agent 2.2.40 takes no more (its S INQUIRE_MAXLEN), whatever the card would
+LOW = 2  # with fewer tries left than this, nobody tries a PIN without being told to
 
 UNLOCKED, LOCKED, BLOCKED = "unlocked", "locked", "blocked"  # the states of a PIN, as people read them
 
 _USES = {1: "sign", 2: "decrypt", 3: "authenticate"}
 _AID = re.compile(r"D27600012401[0-9A-F]{20}")
-_ALGORITHMS = {1: "rsa", 18: "ecdh", 19: "ecdsa", 22: "eddsa"}
+_PAIR = re.compile(r"([0-9A-F]{40}) OPENPGP\.([123])\b")
 
 
 class PinStatus(NamedTuple):
@@ -38,9 +38,10 @@ class CardKey(NamedTuple):
     """A key on a card. Texts are empty where the card does not say."""
 
     use: str  # "sign", "decrypt", "authenticate"
+    number: int  # 1, 2, 3, as in OPENPGP.1
     fingerprint: str
-    grip: str = ""
-    algorithm: str = ""
+    grip: str
+    algorithm: str
     touch: bool = False  # the card wants to be touched for each use
 
 
@@ -48,11 +49,12 @@ class Card(NamedTuple):
     """A card as ``unlatch card status`` shows it."""
 
     aid: str  # the whole application id in hexadecimal, what scdaemon calls the serial number
+    reader: str
+    maker: str
     holder: str
     language: str
     url: str
     login: str
-    maker: str
     status: PinStatus
     keys: tuple[CardKey, ...]
     signatures: int  # made so far with the signature key
@@ -62,26 +64,10 @@ class Card(NamedTuple):
         """The serial number that is printed on cards and that gpg shows."""
         return number_of(self.aid)
 
-    def key(self, use: str) -> CardKey | None:
-        """The key for this use, if the card has one."""
-        return next((key for key in self.keys if key.use == use), None)
-
 
 def number_of(aid: str) -> str:
     """The eight digits of an application id that people call the serial number; any other id as it is."""
-    return aid[20:28] if _AID.fullmatch(aid) else aid
-
-
-def serial_of(lines: Iterable[Line]) -> str:
-    """The application id of a SERIALNO line.
-
-    Raises:
-        Malformed: there is none.
-    """
-    for keyword, text in lines:
-        if keyword == "SERIALNO":
-            return text.split(" ")[0]
-    raise Malformed("SERIALNO")
+    return aid[20:28] if is_openpgp(aid) else aid
 
 
 def is_openpgp(aid: str) -> bool:
@@ -89,14 +75,24 @@ def is_openpgp(aid: str) -> bool:
     return _AID.fullmatch(aid) is not None
 
 
+def tells_status(aid: str) -> bool:
+    """Whether an empty VERIFY asks for the state and cannot cost a try: since version 3 of the specification."""
+    return is_openpgp(aid) and int(aid[12:14], 16) >= 3
+
+
 def means(wanted: str, aid: str) -> bool:
-    """Whether a person who typed ``wanted`` means this card: its number, or its id, with or without blanks."""
+    """Whether a person who typed ``wanted`` means this card: its number, or its id, in any of the usual forms."""
     typed = wanted.replace(" ", "").replace(":", "").upper()
-    return typed in (aid, number_of(aid), aid[16:28])
+    return typed in (aid, number_of(aid)) or (is_openpgp(aid) and typed == aid[16:28])
+
+
+def serials(lines: Iterable[Line]) -> tuple[str, ...]:
+    """The application ids of all SERIALNO lines, each once; an older scdaemon puts a date behind them."""
+    return tuple(dict.fromkeys(text.split(" ")[0] for keyword, text in lines if keyword == "SERIALNO" and text))
 
 
 def pin_status(text: str) -> PinStatus:
-    """Read CHV-STATUS: `` 1+127+127+127+3+0+3``; the parts are escaped blanks.
+    """Read CHV-STATUS: ``+1+127+127+127+3+0+3``, where a plus is an escaped blank.
 
     Raises:
         Malformed: it is not that.
@@ -104,12 +100,12 @@ def pin_status(text: str) -> PinStatus:
     parts = text.replace("+", " ").split()
     if len(parts) < 7 or not all(part.isascii() and part.isdigit() for part in parts[:7]):
         raise Malformed("CHV-STATUS")
-    keeps, longest, _, _, pin, reset, admin = map(int, parts[:7])
-    return PinStatus(keeps == 0, longest, pin, reset, admin)
+    several, longest, _, _, pin, reset, admin = map(int, parts[:7])
+    return PinStatus(several == 0, longest, pin, reset, admin)
 
 
 def read_card(lines: Iterable[Line]) -> Card:
-    """A card from the lines of LEARN.
+    """A card from the lines of LEARN, and of GETATTR KEY-ATTR, which LEARN of 2.2 does not give.
 
     Raises:
         Malformed: without a serial number or the state of its PINs it is no OpenPGP card.
@@ -118,68 +114,70 @@ def read_card(lines: Iterable[Line]) -> Card:
     first: dict[str, str] = {}
     for keyword, text in known:
         first.setdefault(keyword, text)
-    if "CHV-STATUS" not in first:
-        raise Malformed("CHV-STATUS")
+    aids = serials(known)
+    if not aids or "CHV-STATUS" not in first:
+        raise Malformed("card")
     counter = first.get("SIG-COUNTER", "")
     return Card(
-        aid=serial_of(known),
-        holder=_holder(_plain(first.get("DISP-NAME", ""))),
-        language=_plain(first.get("DISP-LANG", "")),
-        url=_plain(first.get("PUBKEY-URL", "")),
-        login=_plain(first.get("LOGIN-DATA", "")),
+        aid=aids[0],
+        reader=first.get("READER", ""),
         maker=first.get("MANUFACTURER", "").partition(" ")[2],
+        holder=holder(first.get("DISP-NAME", "")),
+        language=plain(first.get("DISP-LANG", "")),
+        url=plain(first.get("PUBKEY-URL", "")),
+        login=plain(first.get("LOGIN-DATA", "")),
         status=pin_status(first["CHV-STATUS"]),
         keys=_keys(known),
         signatures=int(counter) if counter.isascii() and counter.isdigit() else 0,
     )
 
 
+def holder(text: str) -> str:
+    """DISP-NAME, ``Meier<<Anna`` (ISO/IEC 7501-1: surname first), as people write it."""
+    surname, _, given = plain(text).partition("<<")
+    return " ".join(part for part in (given.replace("<", " "), surname.replace("<", " ")) if part)
+
+
+def touch(text: str) -> bool:
+    """Whether a UIF line says that the card wants to be touched: its first byte is 0 for no."""
+    return plain(text)[:1] not in ("", "\0")
+
+
+def plain(text: str) -> str:
+    """A percent and plus escaped text of scdaemon's."""
+    return unescape(text.replace("+", " ").encode("utf-8", "surrogateescape")).decode("utf-8", "replace")
+
+
 def _keys(lines: list[Line]) -> tuple[CardKey, ...]:
-    """The keys that are there: a fingerprint is not all zeros then, and in GnuPG not reported."""
-    prints = {number: rest[0] for number, rest in _numbered(lines, "KEY-FPR") if rest and rest[0].strip("0")}
-    algorithms = {number: _algorithm(rest) for number, rest in _numbered(lines, "KEY-ATTR")}
+    """The keys that are there: scdaemon gives the keygrip of each, and the fingerprint if one was stored with it."""
+    prints = {number: words[0] for number, words in _numbered(lines, "KEY-FPR") if words}
+    algorithms = {number: _algorithm(words) for number, words in _numbered(lines, "KEY-ATTR")}
     grips = {}
     for text in (text for keyword, text in lines if keyword == "KEYPAIRINFO"):
-        grip, _, rest = text.partition(" ")
-        found = re.match(r"OPENPGP\.(\d)", rest)
-        if found and grip != "X":
-            grips[int(found[1])] = grip
+        found = _PAIR.match(text)
+        if found:
+            grips[int(found[2])] = found[1]
     return tuple(
         CardKey(
             use=use,
-            fingerprint=prints[number],
+            number=number,
+            fingerprint=prints.get(number, ""),
             grip=grips.get(number, ""),
             algorithm=algorithms.get(number, ""),
-            touch=_plain(next((text for word, text in lines if word == f"UIF-{number}"), ""))[:1] not in ("", "\0"),
+            touch=touch(next((text for keyword, text in lines if keyword == f"UIF-{number}"), "")),
         )
         for number, use in _USES.items()
-        if number in prints
+        if number in prints or number in grips
     )
 
 
 def _numbered(lines: list[Line], wanted: str) -> Iterable[tuple[int, list[str]]]:
     for keyword, text in lines:
-        number, *rest = text.split(" ")
+        number, *words = text.split(" ")
         if keyword == wanted and number.isascii() and number.isdigit():
-            yield int(number), rest
+            yield int(number), words
 
 
-def _algorithm(rest: list[str]) -> str:
-    """``1 rsa3072 17 1`` and ``22 ed25519`` say the name themselves; what does not is told by its number."""
-    if len(rest) < 2:
-        return ""
-    name = rest[1]
-    if name.isdigit() and rest[0].isdigit():
-        return f"{_ALGORITHMS.get(int(rest[0]), 'algorithm ' + rest[0])}{name}"
-    return name
-
-
-def _holder(name: str) -> str:
-    """``Meier<<Anna`` (ISO/IEC 7501-1: surname first) as people write it."""
-    surname, _, given = name.partition("<<")
-    return " ".join(part for part in (given.replace("<", " "), surname.replace("<", " ")) if part)
-
-
-def _plain(text: str) -> str:
-    """A percent and plus escaped text of scdaemon's."""
-    return unescape(text.replace("+", " ").encode("utf-8", "surrogateescape")).decode("utf-8", "replace")
+def _algorithm(words: list[str]) -> str:
+    """What stands behind the number of the algorithm: ``1 rsa3072 32 1``, ``22 Ed25519``."""
+    return words[1].lower() if len(words) > 1 else ""

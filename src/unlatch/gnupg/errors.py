@@ -158,6 +158,10 @@ class InvalidValue(GpgError):
     """A value that the agent does not take; scdaemon says so of a PIN that is too short or too long."""
 
 
+class InvalidName(GpgError):
+    """No such attribute: this card, or this release of scdaemon, does not have it."""
+
+
 class UnknownCommand(GpgError):
     """The agent's release does not know the command."""
 
@@ -193,6 +197,7 @@ NAMED: dict[int, type[GpgError]] = {
     58: NoData,
     27: NotFound,
     118: InvalidId,
+    88: InvalidName,
     55: InvalidValue,
     66: InvalidValue,  # too short
     67: InvalidValue,  # too large
