@@ -278,8 +278,7 @@ def _ask_card(agent: Agent, aid: str, seconds: float) -> int | None:
     if not card.tells_status(aid):
         return _BLOCKED_WORD if status_of(agent, seconds=seconds).pin == 0 else None
     word = int.from_bytes(agent.ask("SCD APDU 00200082", seconds=seconds)[-2:], "big")
-    known = word in (_AGENT = 4  # libgpg-error's number for who said it (err-sources.h.in)
-_VERIFIED, _BLOCKED_WORD) or word & 0xFFF0 == _TRIES_LEFT
+    known = word in (_VERIFIED, _BLOCKED_WORD) or word & 0xFFF0 == _TRIES_LEFT
     return (_BLOCKED_WORD if word == _TRIES_LEFT else word) if known else None
 
 

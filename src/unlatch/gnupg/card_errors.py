@@ -1,4 +1,4 @@
-"""What can be wrong with a card: a sentence each, for page and terminal. What to do about it is in cli/card_words.py."""
+"""What can be wrong with a card: a sentence each, for page and terminal; cli/card_words.py has the hints."""
 
 from unlatch.errors import UnlatchError
 from unlatch.gnupg.card import number_of
