@@ -3,7 +3,7 @@
 What gpg-agent 2.2.40 makes of a line was measured (tests/test_setup_agent_conf.py): only a line feed ends it; white
 space around it is nothing; ``#`` begins a comment at the start of a line only; the name ends at white space; the value
 is the whole rest, spaces included, and loses a quotation mark at its beginning and end; of a name that stands twice the
-last one counts; a name without its value counts as not there.
+last one counts; a name without its value does nothing.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ def values(text: bytes) -> dict[str, str]:
     found = {}
     for line in text.split(b"\n"):
         name, value = _option(line)
-        if name:
+        if value or (name and name not in found):
             found[name] = value
     return found
 
@@ -36,7 +36,7 @@ def edit(text: bytes, wanted: Mapping[str, str]) -> bytes:
     if b"\0" in text:
         raise ValueError("the file is no text: it has a NUL byte")
     for name, value in wanted.items():
-        if "\n" in value or _option(_line(name, value)) != (name, value):
+        if not name or "\n" in value or _option(_line(name, value)) != (name, value):
             raise ValueError(f"gpg-agent could not read this value of {name}")
         if values(text).get(name) != value:
             text = _set(text, name, _line(name, value))
