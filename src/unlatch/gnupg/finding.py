@@ -35,7 +35,7 @@ def places(home: Home) -> list[str]:
     """
     in_home, in_run = home.sockets()
     found = [in_run, in_home] if home.uses_run() else [in_home, in_run]
-    # A sandbox that hides the homes (ProtectHome=) hides all that leads to the agent of the host's unit, not its socket.
+    # A sandbox that hides the homes (ProtectHome=) hides what leads to the agent of the host's unit, not its socket.
     if home.is_default and not os.path.isdir(home.directory):
         found.append(home.owned())
     return _without_copies([path for path in found if path and os.path.exists(redirected(path))])
