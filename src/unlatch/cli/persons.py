@@ -42,8 +42,11 @@ def options(command: _Command) -> _Command:
     return command
 
 
-def person(choice: Choice, command: str) -> asking.Person:
-    """The person to ask; use it in ``with``. ``command`` is what the page calls the command, as it was typed."""
+def person(choice: Choice, command: str, *, moot: int = -1) -> asking.Person:
+    """The person to ask; use it in ``with``. ``command`` is what the page calls the command, as it was typed.
+
+    ``moot`` is a descriptor that becomes readable when nobody needs to answer any more.
+    """
     if choice.from_stdin and choice.at_tty:
         voice.fail("--stdin and --tty exclude each other", code=voice.USAGE)
     forbid_core_dumps()
@@ -63,6 +66,7 @@ def person(choice: Choice, command: str) -> asking.Person:
         reason=choice.reason,
         rung=_tell,
         local=local,
+        moot=moot,
     )
 
 

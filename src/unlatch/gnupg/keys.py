@@ -9,6 +9,8 @@ How gpg-agent 2.2.40 keeps a passphrase (agent/cache.c; each line is held by tes
 3. A key without an entry is also tried with the passphrase that last opened another key. So a signature that works
    proves nothing about what was just typed; PASSWD --verify, which looks into no cache, does.
 4. A wrong passphrase given by INQUIRE is kept nowhere.
+5. PRESET_PASSPHRASE --inquire reads the answer into the buffer in which the keygrip still stands, so that 22 bytes and
+   more are kept under a name that nobody looks up. Blanks before the keygrip move it out of reach.
 
 Hence the order: ``verify``, then ``keep``, which presets, proves it with a signature or a decryption, and clears what
 does not work.
@@ -32,6 +34,8 @@ _LIST = (
 # No text is known to have this digest, so its signature is worth nothing. 64 bytes are enough for every curve.
 _DIGEST = "00" * 64
 _COMMENT = b"(7:comment"
+# More than an answer can have: 255 bytes, each escaped, and END; it fits into a line of 1000 with all the rest.
+_OUT_OF_REACH = " " * 800
 # Ciphertexts of nothing for keys that cannot sign: the curve's base point, and a pair of small numbers.
 _CANNOT_SIGN = {
     b"Curve25519": b"(7:enc-val(4:ecdh(1:s1:0)(1:e33:@\x09" + bytes(31) + b")))",
@@ -192,7 +196,7 @@ def keep(agent: Agent, grip: str, secret: Secret) -> None:
         NotAllowed, Forbidden: as :func:`check_allowed`.
     """
     try:
-        agent.ask(f"PRESET_PASSPHRASE --inquire {grip} -1", inquire={"PASSPHRASE": lambda _: secret})
+        agent.ask(f"PRESET_PASSPHRASE --inquire{_OUT_OF_REACH}{grip} -1", inquire={"PASSPHRASE": lambda _: secret})
     except NotSupported as error:
         raise NotAllowed("allow-preset-passphrase", error) from None
     try:
