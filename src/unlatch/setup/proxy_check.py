@@ -61,7 +61,11 @@ def _caddy(verb: str, folder: str, main: str) -> str:
 
 
 def _complaint(said: running.Said) -> str:
-    return (said.last or f"exit code {said.code}") if said.code else ""
+    if not said.code:
+        return ""
+    # nginx names the mistake before it says that there was one.
+    named = [line for line in said.text.splitlines() if "[emerg]" in line]
+    return named[0] if named else said.last or f"exit code {said.code}"
 
 
 def _copy(directory: str, folder: str) -> bool:
