@@ -9,7 +9,21 @@ import click
 from unlatch import __version__
 from unlatch.cli import completion, voice
 
-COMMANDS = ("agent", "answer", "config", "doctor", "env", "key", "log", "matrix", "ring", "serve", "setup", "status")
+COMMANDS = (
+    "agent",
+    "answer",
+    "config",
+    "doctor",
+    "env",
+    "key",
+    "log",
+    "matrix",
+    "ring",
+    "secret",
+    "serve",
+    "setup",
+    "status",
+)
 
 EXAMPLE = """\b
 Example: a server's disk is full of locked things, and you are logged in:

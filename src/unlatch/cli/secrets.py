@@ -1,0 +1,92 @@
+"""What the commands of stored secrets share: where they are, who helps, and what their errors mean to people."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from unlatch import runtime
+from unlatch.ask import Asker
+from unlatch.cli import persons, voice
+from unlatch.keyslots.errors import (
+    BadSecretFile,
+    Busy,
+    Changed,
+    NoSuchSecret,
+    NotForThisUnit,
+    SecretError,
+    SecretExists,
+    SlotFailed,
+    Unsafe,
+)
+from unlatch.keyslots.opening import Opening, home_of, open_secret
+from unlatch.keyslots.slots import Helpers
+from unlatch.keyslots.store import Store, directory
+
+
+def store() -> Store:
+    """The stored secrets of this user."""
+    return Store(directory(os.environ, home_of(os.geteuid(), os.environ)))
+
+
+def helpers(choice: persons.Choice, command: str) -> Helpers:
+    """What keyslots may use; ``command`` is what the page calls the command."""
+    return Helpers(
+        lambda: persons.person(choice, command),
+        lambda text: voice.tell(voice.clean(text)),
+        os.urandom,
+        os.environ,
+    )
+
+
+def open_named(name: str, choice: persons.Choice, command: str, slot: str = "") -> Opening:
+    """Open a stored secret; the opening stands in the audit trail before this returns.
+
+    Raises:
+        Problem, and what :func:`unlatch.keyslots.opening.open_secret` raises.
+    """
+    with told(name):
+        return open_secret(store(), name, helpers(choice, command), record, slot=slot)
+
+
+def record(secret: str, by: str, unit: str) -> None:
+    """Write an opening into the broker's audit trail.
+
+    Raises:
+        NoBroker, Refused: nothing is handed out then.
+    """
+    uid = os.geteuid()
+    asker = Asker(runtime.candidates(uid, os.environ, home_of(uid, os.environ)), uid=uid, environ=os.environ)
+    asker.open()
+    try:
+        asker.record(secret, by, unit)
+    finally:
+        asker.close()
+
+
+@contextlib.contextmanager
+def told(name: str) -> Iterator[None]:
+    """Turn the errors of stored secrets into words with the next command to type."""
+    try:
+        yield
+    except SecretError as error:
+        voice.fail(voice.clean(str(error)), *map(voice.clean, _hints(error, name)))
+
+
+def _hints(error: SecretError, name: str) -> list[str]:
+    match error:
+        case NoSuchSecret():
+            return ["unlatch secret list", f"unlatch secret add {name}"]
+        case SecretExists():
+            return [f"unlatch secret show {name}"]
+        case SlotFailed():
+            return [error.hint] if error.hint else [f"unlatch secret show {name}"]
+        case Unsafe():
+            return [f"ls -ld {error.path}"]
+        case BadSecretFile():
+            return ["restore the file from a backup; nothing was changed"]
+        case Changed() | Busy():
+            return ["run the command again"]
+        case NotForThisUnit():
+            return [f"unlatch secret show {name} lists the units"]
+        case _:
+            return []
