@@ -13,12 +13,12 @@ Message = dict[str, Any]
 
 
 class Phone:
-    """A directory of messages, and the notifier command that fills it."""
+    """A directory of messages, and the notifier command that fills it; ``inside`` is how a machine calls it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, inside: str = "") -> None:
         directory.mkdir(mode=0o700)
         self.directory = directory
-        self.command = ["/bin/sh", "-c", _RECEIVE, str(directory)]
+        self.command = ["/bin/sh", "-c", _RECEIVE, inside or str(directory)]
 
     def messages(self, event: str = "") -> list[Message]:
         """All messages so far, or those of one event: "ring", "remind" or "end"."""

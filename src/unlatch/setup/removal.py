@@ -9,15 +9,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from unlatch.cli import voice
 from unlatch.doctor.check import command
 from unlatch.setup import holders
 from unlatch.setup.holders import Holder
 
-PYTHON = b"/usr/lib/unlatch/bin/python3"
-ENDING = 5.0  # seconds; an asker obeys at once, even in the middle of a prompt
+PYTHON = "/usr/lib/unlatch/bin/python3"
+ENDING = 10.0  # seconds; an asker obeys at once, a broker tells people first that their links are over
 OVERRIDE = "UNLATCH_REMOVE=anyway"
 
 
@@ -51,28 +51,51 @@ def undo(holder: Holder) -> str:
 
 
 def end(seconds: float = ENDING) -> int:
-    """End the askers: their callers fail now rather than wait for a link that nobody can answer any more."""
-    waiting = list(_askers())
-    for pid in waiting:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+    """End the askers: their callers fail now rather than wait for a link that nobody can answer any more.
+
+    Brokers come after them, so that those whom they rang are told.
+    """
+    waiting = _end(_askers, seconds)
     if waiting:
-        voice.tell(f"ended {len(waiting)} {'process' if len(waiting) == 1 else 'processes'} that waited for an answer")
-    until = time.monotonic() + seconds
-    while list(_askers()) and time.monotonic() < until:
-        time.sleep(0.05)
+        voice.tell(f"ended {waiting} {'process' if waiting == 1 else 'processes'} that waited for an answer")
+    _end(_brokers, seconds)
     return voice.OK
 
 
-def _askers() -> Iterator[int]:
-    """Processes of this package that are neither a broker nor this one: PYTHON -I[S] SCRIPT ARGUMENTS."""
+def _end(find: Callable[[], list[int]], seconds: float) -> int:
+    """Ask the processes to end, and wait for it; how many they were."""
+    found = find()
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + seconds
+    while find() and time.monotonic() < until:
+        time.sleep(0.02)
+    return len(found)
+
+
+def _askers() -> list[int]:
+    """The package's commands and pinentries."""
+    return [pid for pid, words in _ours() if _is_script(words) and words[3] != "serve"]
+
+
+def _brokers() -> list[int]:
+    """What "unlatch serve" and askers started (start.py); those of systemd are among them."""
+    return [pid for pid, words in _ours() if "--on-demand" in words or (_is_script(words) and words[3] == "serve")]
+
+
+def _is_script(words: list[str]) -> bool:
+    return os.path.basename(words[2]) in ("unlatch", "pinentry-unlatch")
+
+
+def _ours() -> Iterator[tuple[int, list[str]]]:
+    """Everything that runs with the package's interpreter, but for this process: PYTHON -I SCRIPT ARGUMENT..."""
     for name in os.listdir("/proc"):
-        if name.isdigit():
+        if name.isdigit() and int(name) != os.getpid():
             with contextlib.suppress(OSError), open(f"/proc/{name}/cmdline", "rb") as file:
-                words = file.read(4096).split(b"\0")
-                scripts = (b"unlatch", b"pinentry-unlatch")
-                if words[0] == PYTHON and words[2].rpartition(b"/")[2] in scripts and words[3] != b"serve":
-                    yield int(name)
+                words = os.fsdecode(file.read(1 << 17)).removesuffix("\0").split("\0")
+                if words[0] == PYTHON:
+                    yield int(name), [*words, "", "", ""]
 
 
 if __name__ == "__main__":
