@@ -18,7 +18,7 @@ scdaemon writes it; ``card_house.reader.commands``: the first four bytes of ever
 
 What a test prepares: ``card.set_pin(b"...", tries=1)``, ``set_admin_pin``, ``set_resetting_code``, ``set_forcesig``;
 ``card.generate("auth", "ed25519")``: a key without gpg; ``Card(serial=7, extended=False)`` for another card;
-``card.copy(serial=8)``.
+``Card(tells_tries=True)``: a wrong PIN answers 63Cx; ``card.copy(serial=8)``.
 
 The hand: ``card_house.reader.remove()``, ``.insert(card)``, ``.replug()``; ``.pull_at(SIGN_OR_DECIPHER)`` in
 mid-operation; ``.delay = 0.5``; ``.hold()`` and ``.release()``; ``card.power_on()``: a reset by another program;

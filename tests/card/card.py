@@ -4,7 +4,8 @@ Made from "Functional Specification of the OpenPGP application on ISO Smart Card
 numbers in parentheses are its sections. Left out because no program here uses it: secure messaging, AES, KDF,
 attestation, user interaction flags, MANAGE SECURITY ENVIRONMENT and the second and third certificate.
 
-A wrong password answers 6982, as many cards do, and not 63Cx: a program that wants to know what is left has to ask.
+It is as strict as a card may be: a PIN that is too short costs a try, selecting the application again forgets what was
+verified, and only CHANGE REFERENCE DATA itself knows where the old value ends.
 """
 
 import copy
@@ -31,11 +32,14 @@ class Card:
     Args:
         serial: the serial number, 32 bits; ``application_id`` is what scdaemon makes of it.
         extended: whether it takes commands with extended length; if not, long ones have to come chained.
+        tells_tries: a wrong password is answered with 63Cx as by a Nitrokey 3, not with 6982 as the specification
+            has it (7.1), and a blocked one with 63C0 instead of 6983.
     """
 
-    def __init__(self, serial: int = 1, *, extended: bool = True) -> None:
+    def __init__(self, serial: int = 1, *, extended: bool = True, tells_tries: bool = False) -> None:
         self.serial = serial
         self.extended = extended
+        self._tells_tries = tells_tries
         self.powered = 0  # how often power came on
         self.account = Account()
         self._lock = threading.RLock()
@@ -47,7 +51,7 @@ class Card:
 
     def copy(self, serial: int | None = None) -> "Card":
         """Another card with the same content and nothing in its record."""
-        twin = Card(self.serial if serial is None else serial, extended=self.extended)
+        twin = Card(self.serial if serial is None else serial, extended=self.extended, tells_tries=self._tells_tries)
         with self._lock:
             twin._objects, twin._passwords = copy.deepcopy(self._objects), self._passwords.copy(twin._record)
             twin._keys, twin._origins, twin._algorithms = [*self._keys], [*self._origins], [*self._algorithms]
@@ -189,8 +193,6 @@ class Card:
             raise Status(apdu.NOT_FOUND)
         self._selected = True
         self._passwords.verified.clear()
-        if self._terminated:
-            raise Status(apdu.TERMINATED)
         return b""
 
     def _get_data(self, command: Command) -> bytes:
@@ -361,7 +363,7 @@ class Card:
     def _blank(self) -> None:
         """The content of a new card. Only the record of what it was asked outlives it."""
         self._objects = Objects()
-        self._passwords = Passwords(self._record)
+        self._passwords = Passwords(self._record, self._tells_tries)
         self._algorithms = [algorithms.FACTORY] * len(SLOTS)
         self._keys: list[keys.Key | None] = [None] * len(SLOTS)
         self._origins = [0] * len(SLOTS)

@@ -79,9 +79,13 @@ class Password:
 
 
 class Passwords:
-    """All three, what has been verified since power came on, and the record."""
+    """All three, what has been verified since power came on, and the record.
 
-    def __init__(self, record: list[Attempt]) -> None:
+    Cards differ in what they answer to a wrong value, and some say 63C0 where others say 6983: ``tells_tries``.
+    """
+
+    def __init__(self, record: list[Attempt], tells_tries: bool) -> None:
+        self._tells_tries = tells_tries
         self.pin, self.reset, self.admin = Password("pin"), Password("reset"), Password("admin")
         self.verified: set[int] = set()
         self.several_signatures = False  # C4, first byte; factory: one signature for each VERIFY
@@ -89,7 +93,7 @@ class Passwords:
 
     def copy(self, record: list[Attempt]) -> "Passwords":
         """The same values and tries; nothing is verified."""
-        twin = Passwords(record)
+        twin = Passwords(record, self._tells_tries)
         twin.pin, twin.reset, twin.admin = (copy.copy(password) for password in (self.pin, self.reset, self.admin))
         twin.several_signatures = self.several_signatures
         return twin
@@ -124,7 +128,7 @@ class Passwords:
         elif not value:
             self._note("verify", password, reference, Result.ASKED)
             if reference not in self.verified:
-                raise apdu.Status(apdu.TRIES_LEFT + password.tries if password.tries else apdu.BLOCKED)
+                raise apdu.Status(self._left(password))
         else:
             self.verified.discard(reference)
             self._check("verify", password, reference, value)
@@ -134,13 +138,14 @@ class Passwords:
         """CHANGE REFERENCE DATA (7.2.3): the old value and the new one behind it.
 
         Raises:
-            Status: why it failed; a new value of a wrong length costs no try.
+            Status: why it failed. The old value comes first: a new one that does not fit is no reason to tell nobody
+                whether the old one was right, so it costs a try too if it was not.
         """
         password = self._named(reference)
         old, new = password.split(data)
-        if password.tries and not password.fits(new) and len(data) > len(old):
-            raise apdu.Status(apdu.WRONG_DATA)
         self._check("change", password, reference, old)
+        if not password.fits(new):
+            raise apdu.Status(apdu.WRONG_DATA)
         password.set(new)
 
     def reset_pin(self, by_admin: bool, data: bytes) -> None:
@@ -186,7 +191,12 @@ class Passwords:
         if result is Result.BLOCKED:
             raise apdu.Status(apdu.BLOCKED)
         if result is Result.WRONG:
-            raise apdu.Status(apdu.NOT_SATISFIED)
+            raise apdu.Status(self._left(password) if self._tells_tries else apdu.NOT_SATISFIED)
+
+    def _left(self, password: Password) -> int:
+        if password.tries or self._tells_tries:
+            return apdu.TRIES_LEFT + password.tries
+        return apdu.BLOCKED
 
     def _note(self, command: str, password: Password, reference: int, result: Result) -> None:
         self._record.append(Attempt(command, password.name, reference, result))
