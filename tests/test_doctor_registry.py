@@ -1,4 +1,4 @@
-"""All of doctor's checks: each has a name, a line in the manual, a test that makes it fail and one that makes it pass."""
+"""All of doctor's checks: each has a name, a line in the manual, and tests that make it fail and make it pass."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ ROOT = TESTS.parent
 CHECKS = pytest.mark.parametrize("check", registry.ALL, ids=lambda check: check.name)
 
 
-def tests_of_doctor() -> dict[str, ast.FunctionDef]:
+def written() -> dict[str, ast.FunctionDef]:
     """The test functions of all tests/test_doctor_*.py by name."""
     found = {}
     for file in TESTS.glob("test_doctor_*.py"):
@@ -33,7 +33,7 @@ def row(check: Check[Any]) -> str:
 @CHECKS
 def test_a_check_has_a_test_that_makes_it_fail_and_one_that_makes_it_pass(check: Check[Any]) -> None:
     """Functions called test_NAME_fails... and test_NAME_passes..., which assert something, so none can be forgotten."""
-    tests = tests_of_doctor()
+    tests = written()
     for outcome in ("fails", "passes"):
         start = f"test_{check.name.replace('-', '_')}_{outcome}"
         mine = [test for name, test in tests.items() if name == start or name.startswith(f"{start}_")]

@@ -16,7 +16,7 @@ from unlatch.gnupg.errors import AgentTrouble, GpgError, NoReply
 from unlatch.gnupg.homes import Home
 from unlatch.runtime import Untrusted
 
-SECONDS = 5.0
+SECONDS = 3.0  # the pinentry is started in 0.1 s
 NOBODYS_KEY = "unlatch-doctor"  # not a keygrip
 
 

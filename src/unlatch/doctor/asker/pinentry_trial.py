@@ -34,6 +34,7 @@ def trial(program: str, environ: Mapping[str, str]) -> Trial:
         process = subprocess.Popen(
             [program], cwd="/", env=dict(environ), start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            bufsize=0,  # nothing is left to be written when it has ended by itself
         )  # fmt: skip
     except FileNotFoundError:  # for a file that is there: the interpreter that its first line names is not
         return Trial("its interpreter is gone", "", "", "")
@@ -65,7 +66,6 @@ def _ask(process: "subprocess.Popen[bytes]", reader: LineReader, command: bytes,
     assert process.stdin is not None
     try:
         process.stdin.write(command + b"\n")
-        process.stdin.flush()
     except OSError:
         raise _Broken("it ends before it was told to") from None
     data = b""
