@@ -22,11 +22,11 @@ _T = TypeVar("_T")
 
 
 class Present(NamedTuple):
-    """What is there already: the keys of unlatch.toml and the options of gpg-agent.conf; ``units``: enabled at boot;
-    ``page``: whose group opens the page's socket is settled.
+    """What is there already: the keys of unlatch.toml (None without a file) and the options of gpg-agent.conf;
+    ``units``: enabled at boot; ``page``: whose group opens the page's socket is settled.
     """
 
-    config: dict[str, Any]
+    config: dict[str, Any] | None
     agent: dict[str, str]
     units: bool
     page: bool
@@ -40,6 +40,7 @@ class Interview:
         self._places = places
         self._present = present
         self._questions = questions
+        self._config = present.config or {}
 
     def decide(self, situation: Situation) -> Decisions:
         """Everything that is to be decided.
@@ -55,7 +56,7 @@ class Interview:
             url = self._public_url()
             notifiers, secrets = self._notifiers()
             units = self._units()
-            proxy = self._proxy(url or str(self._present.config.get("public_url", "")))
+            proxy = self._proxy(url or str(self._config.get("public_url", "")))
             decided = Decisions(
                 url, self._person(notifiers), notifiers, secrets, proxy, self._cache_hours(situation), units,
                 container_networks() if self._wishes.containers else (), self._reload(proxy),
@@ -80,7 +81,7 @@ class Interview:
         chosen = self._wishes.public_url
         if chosen is not None:
             return _option("--public-url", lambda: _read_url(chosen))
-        if "public_url" in self._present.config:
+        if self._present.config is not None:  # a file that names none means that there is none
             return ""
         why = (
             "A link has to lead from the phone to this host: at which https:// address, through a proxy of yours?\n"
@@ -90,7 +91,7 @@ class Interview:
 
     def _notifiers(self) -> tuple[tuple[NewNotifier, ...], tuple[Secret, ...]]:
         wanted = _option("--notify", lambda: [new_notifiers.split(text) for text in self._wishes.notify])
-        if not wanted and "notify" not in self._present.config:
+        if not wanted and "notify" not in self._config:
             why = (
                 "How are you rung? ntfy: an app that needs no account. matrix: end-to-end encrypted, needs an\n"
                 "account for this host. apprise: mail, Telegram and a hundred more. command: a program of yours.\n"
@@ -139,7 +140,7 @@ class Interview:
         chosen = self._wishes.person
         if chosen is not None:
             return _option("--person", lambda: _read_person(chosen))
-        people = self._present.config.get("people", {})
+        people = self._config.get("people", {})
         if len(people) == 1 and notifiers:
             return str(next(iter(people)))
         if people or not notifiers:

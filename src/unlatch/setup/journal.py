@@ -154,17 +154,18 @@ class Journal:
     def _save(self) -> None:
         for entry in self.entries:
             if entry.change is not None:
+                # With its mode and owner, for "cp -p" by hand; nobody else can enter the directory.
                 self._keep(f"{entry.number:04d}.before", entry.change.before)
-                self._keep(f"{entry.number:04d}.after", entry.change.after)
+                self._keep(f"{entry.number:04d}.after", entry.change.after._replace(mode=0o600, uid=-1, gid=-1))
         listed = {"version": VERSION, "made": self._made, "entries": [_plain(entry) for entry in self.entries]}
-        self._keep("journal.json", FileState("file", json.dumps(listed, indent=1).encode("ascii")))
+        self._keep("journal.json", FileState("file", json.dumps(listed, indent=1).encode("ascii"), 0o600))
         self._sweep()
 
     def _keep(self, name: str, state: FileState) -> None:
         path = f"{self.directory}/{name}"
         before = files.look(path)
         if state.kind == "file" and (before.kind, before.data) != ("file", state.data):
-            files.put(path, before, FileState("file", state.data, 0o600))
+            files.put(path, before, state)
 
     def _sweep(self) -> None:
         """Copies that no entry needs any more."""

@@ -106,12 +106,12 @@ class Setup:
         return True
 
     def _interview(self) -> Interview:
-        config_there = tomllib.loads(self._config.data.decode())
+        there = tomllib.loads(self._config.data.decode())
         present = Present(
-            config_there,
+            there if self._config.kind == "file" else None,
             agent_conf.values(self._conf.data),
             units=units.at_boot(self._places),
-            page=os.path.exists(self._places.socket_drop_in) or "listen" in config_there,
+            page=os.path.exists(self._places.socket_drop_in) or "listen" in there,
         )
         return Interview(self._wishes, self._places, present, self._questions)
 

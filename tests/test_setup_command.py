@@ -1,0 +1,319 @@
+"""``unlatch setup`` for one's own broker, as a new user runs it: real gpg-agent, real broker, a terminal to type at."""
+
+import os
+import re
+import shlex
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from house import PINENTRY, UNLATCH, House
+from real_gnupg import PASSPHRASE, PLAINTEXT, Keyring, finish
+from terminal import Terminal
+from waiting import until
+
+OLD = Path("/usr/bin/pinentry-curses")
+NOWHERE = {"UNLATCH_CONFIG": ""}  # setup makes the file in its usual place
+CHANGED = ("gnupg/gpg-agent.conf", ".config", ".local/state/unlatch/setup")
+
+
+def tree(house: House) -> dict[str, tuple[object, ...]]:
+    """Everything that setup could change, with modes, owners and times."""
+    found: dict[str, tuple[object, ...]] = {}
+    for top in CHANGED:
+        path = house.root / top
+        for each in [path, *path.rglob("*")] if path.exists() else []:
+            status = each.lstat()
+            content = each.read_bytes() if stat.S_ISREG(status.st_mode) else b""
+            found[str(each.relative_to(house.root))] = (content, status.st_mode, status.st_uid, status.st_mtime_ns)
+    return found
+
+
+def without_times(found: dict[str, tuple[object, ...]]) -> dict[str, tuple[object, ...]]:
+    return {name: each[:-1] for name, each in found.items()}
+
+
+def setup(house: House, *options: str, feed: bytes = b"", **environ: str) -> "subprocess.CompletedProcess[str]":
+    """Run setup without a terminal."""
+    done = subprocess.run(
+        [UNLATCH, "setup", *options], env=house.environ(**NOWHERE | environ), cwd="/", start_new_session=True,
+        input=feed, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def answers(house: House) -> tuple[str, ...]:
+    """Everything that would be asked."""
+    phone = shlex.join(house.phone.command)
+    return ("--public-url", "none", "--notify", f"command={phone}", "--person", "alex", "--cache-hours", "8")
+
+
+@pytest.fixture
+def keyring(house: House) -> Keyring:
+    """A GnuPG home that asks through another pinentry, and a file that says so in an administrator's own way."""
+    return Keyring(house, pinentry=OLD, agent="# our own comment\r\n")
+
+
+def test_from_nothing_to_the_first_ring_and_a_decrypted_file(house: House, keyring: Keyring) -> None:
+    """One command; the phone rings, somebody presses OK; and from then on the running gpg-agent rings too."""
+    ringing = house.start(UNLATCH, "setup", *answers(house), "--yes", "--ring", **NOWHERE)
+    message = house.phone.ring()
+    assert message["person"] == "alex"
+    done = subprocess.run(
+        [UNLATCH, "answer", "--stdin", "--confirm"], env=house.environ(**NOWHERE), start_new_session=True,
+        input=message["link"].encode() + b"\n", capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    code, out, err = finish(ringing)
+    assert (code, out) == (0, b"answered (command delivered it)\n"), err
+    assert " ".join(message["words"]) in err
+    service = keyring.decrypt(**NOWHERE)
+    message = house.phone.ring(2)
+    given = subprocess.run(
+        [UNLATCH, "answer", "--stdin"], env=house.environ(**NOWHERE), capture_output=True, timeout=60, check=False,
+        input=message["link"].encode() + b"\n" + PASSPHRASE, start_new_session=True,
+    )  # fmt: skip
+    assert given.returncode == 0, given.stderr
+    assert finish(service)[:2] == (0, PLAINTEXT)
+
+
+def test_twice_changes_nothing(house: House, keyring: Keyring) -> None:
+    """The second run writes not a byte, and says so; even with options in place of answers."""
+    assert setup(house, *answers(house), "--yes").returncode == 0
+    before = tree(house)
+    for options in (answers(house), ()):
+        done = setup(house, *options, "--yes")
+        assert (done.returncode, done.stdout) == (0, "nothing to do\n"), done.stderr
+        assert tree(house) == before
+    conf = (house.gnupg / "gpg-agent.conf").read_text()
+    assert f"pinentry-program {PINENTRY}" in conf
+    assert "max-cache-ttl 28800" in conf
+
+
+def test_a_dry_run_touches_nothing_and_shows_everything(house: House, keyring: Keyring) -> None:
+    """Each change is a diff on standard output; without a journal, a lock, or a stopped broker."""
+    before = tree(house)
+    done = setup(house, *answers(house), "--dry-run")
+    assert done.returncode == 0
+    assert tree(house) == before
+    for line in (
+        f"+# replaced by unlatch setup: pinentry-program {OLD}",
+        f"-pinentry-program {OLD}",
+        f"+pinentry-program {PINENTRY}",
+        "+max-cache-ttl 28800",
+        "+[people.alex]",
+        "then    root's gpg-agent reads it anew" if os.getuid() == 0 else "gpg-agent reads it anew",
+    ):
+        assert line in done.stdout
+    assert done.stderr == ""
+
+
+def test_undo_puts_everything_back(house: House, keyring: Keyring) -> None:
+    """Byte for byte, with modes and without what was not there; and gpg-agent asks through the old pinentry again."""
+    (house.gnupg / "gpg-agent.conf").chmod(0o640)
+    before = without_times(tree(house))
+    assert setup(house, *answers(house), "--yes").returncode == 0
+    assert setup(house, "--cache-hours", "24", "--yes").returncode == 0
+    dry = setup(house, "--undo", "--dry-run")
+    assert f"+pinentry-program {OLD}" in dry.stdout
+    done = setup(house, "--undo", "--yes")
+    assert (done.returncode, done.stdout) == (0, "undone\n"), done.stderr
+    assert without_times(tree(house)) == before
+    assert not (house.root / ".local/state/unlatch/setup").exists()
+    service = keyring.sign()
+    assert "Inappropriate ioctl" in finish(service)[2]  # pinentry-curses without a terminal
+    again = setup(house, "--undo", "--yes")
+    assert (again.returncode, again.stdout) == (0, "nothing to undo\n")
+
+
+def test_undo_does_not_overwrite_what_somebody_changed_since(house: House, keyring: Keyring) -> None:
+    """It refuses as a whole, shows what was changed, and says what to type; typed as it stands, that works."""
+    conf = house.gnupg / "gpg-agent.conf"
+    original = conf.read_bytes()
+    assert setup(house, *answers(house), "--yes").returncode == 0
+    with conf.open("a") as file:
+        file.write("pinentry-timeout 60\n")
+    config = house.root / ".config/unlatch/unlatch.toml"
+    config.chmod(0o600)
+    before = tree(house)
+    done = setup(house, "--undo", "--yes")
+    assert done.returncode == 1
+    assert tree(house) == before
+    assert "+pinentry-timeout 60" in done.stderr
+    assert f"mode of {config}: 0644 to 0600" in done.stderr
+    assert "nothing was undone" in done.stderr
+    typed = [hint for hint in re.findall(r"^unlatch: hint: (.*)$", done.stderr, re.MULTILINE) if hint.startswith("mv ")]
+    assert len(typed) == 2
+    for command in typed:
+        subprocess.run(["sh", "-c", command], check=True, env=house.environ())
+    assert setup(house, "--undo", "--yes").returncode == 0
+    assert conf.read_bytes() == original
+    assert not config.exists()
+    assert b"pinentry-timeout" in conf.with_name("gpg-agent.conf.mine").read_bytes()
+
+
+def test_without_a_terminal_every_missing_answer_is_named(house: House) -> None:
+    """All at once, and nothing is changed."""
+    done = setup(house)
+    assert done.returncode == 2
+    assert "add --public-url URL, --notify KIND, --cache-hours N" in done.stderr
+    assert not (house.root / ".config").exists()
+    done = setup(house, *answers(house))
+    assert done.returncode == 2
+    assert "add --yes" in done.stderr
+    assert not (house.root / ".config").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--public-url", "http://unlock.example.org/"), "--public-url: http is for loopback only"),
+        (("--public-url", "none", "--notify", "pager"), "--notify: pager is no kind of notifier"),
+        (("--public-url", "none", "--notify", "command=x"), "--notify command: accepted: the absolute path"),
+        (("--gnupghome", "/no/such/place/.gnupg"), "there is no directory /no/such/place"),
+        (("--user", "nobody-by-this-name"), "no user of this host is called nobody-by-this-name"),
+    ],
+)
+def test_what_cannot_be_is_said_at_once(house: House, options: tuple[str, ...], why: str) -> None:
+    """Which option, and why."""
+    done = setup(house, *options)
+    assert done.returncode in (1, 2)
+    assert why in done.stderr
+    assert not (house.root / ".config").exists()
+
+
+def test_a_file_with_mistakes_is_not_added_to(house: House, keyring: Keyring) -> None:
+    """They are told as by "unlatch config check"."""
+    config = house.root / "unlatch.toml"
+    config.write_text("listen = 5\n")
+    done = setup(house, *answers(house), "--yes", UNLATCH_CONFIG=str(config))
+    assert done.returncode == 1
+    assert f"{config}:1: listen: not accepted" in done.stderr
+    assert config.read_text() == "listen = 5\n"
+
+
+def test_a_linked_file_is_not_followed(house: House, keyring: Keyring) -> None:
+    """A dotfile manager's link stays what it is, and is told of."""
+    conf = house.gnupg / "gpg-agent.conf"
+    conf.rename(house.root / "dotfile")
+    conf.symlink_to(house.root / "dotfile")
+    done = setup(house, *answers(house), "--yes")
+    assert done.returncode == 1
+    assert f"{conf} is a symbolic link" in done.stderr
+    assert conf.is_symlink()
+    assert not (house.root / ".config").exists()
+
+
+def test_a_running_broker_learns_of_new_settings(house: House, keyring: Keyring) -> None:
+    """One that was started on demand ends, and the next prompt finds the new notifier; open prompts go on."""
+    ring = house.start(UNLATCH, "ring", "--timeout", "60")
+    first = house.phone.ring()
+    (old,) = house.brokers()
+    more = ("--notify", "terminal", "--person", "admin", "--cache-hours", "0", "--public-url", f"{first['link'][:20]}")
+    done = setup(house, *more, "--yes", UNLATCH_CONFIG=str(house.settings))
+    assert done.returncode == 0, done.stderr
+    assert 'notify = ["phone", "terminal"]' in house.settings.read_text()
+    until(lambda: old not in house.brokers() and house.is_served(), "a broker with the new settings")
+    names = {row["name"] for row in house.ask_admin({"op": "status"})["notifiers"]}
+    assert names == {"phone", "terminal"}
+    assert subprocess.run(
+        [UNLATCH, "answer", "--stdin", "--confirm"], env=house.environ(), input=first["link"].encode() + b"\n",
+        capture_output=True, timeout=60, check=False, start_new_session=True,
+    ).returncode == 0  # fmt: skip
+    assert finish(ring)[0] == 0
+
+
+def test_matrix_is_handed_over(house: House, keyring: Keyring) -> None:
+    """Without a terminal it is said what to type."""
+    options = ("--public-url", "none", "--notify", "matrix", "--person", "alex", "--cache-hours", "0")
+    done = setup(house, *options, "--yes")
+    assert done.returncode == 0
+    assert "later: unlatch matrix setup" in done.stderr
+
+
+# At a terminal
+
+
+def test_a_new_user_at_a_terminal(house: House, keyring: Keyring) -> None:
+    """Questions in an order that makes sense, wrong answers are asked again, and the first ring is in this terminal."""
+    config = house.root / ".config/unlatch/unlatch.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f'public_url = "https://unlock.test/"\nprobe = false\nlisten = "unix:{house.page}"\n')
+    with Terminal([UNLATCH, "setup"], house.environ(**NOWHERE)) as terminal:
+        terminal.expect("How are you rung?")
+        terminal.expect("notifiers [ntfy]: ")
+        terminal.type("pigeon\n")
+        terminal.expect("pigeon is no kind of notifier")
+        terminal.expect("notifiers [ntfy]: ")
+        terminal.type("terminal\n")
+        terminal.expect("Who is it that is rung?")
+        terminal.type("alex\n")
+        terminal.expect("For how many hours")
+        terminal.expect("hours [8]: ")
+        terminal.type("\n")
+        terminal.expect(f"+pinentry-program {PINENTRY}")
+        terminal.expect("then    root's gpg-agent reads it anew" if os.getuid() == 0 else "reads it anew")
+        terminal.expect("Do this? (yes/no) [yes]: ")
+        terminal.type("\n")
+        terminal.expect("Ring now, as a test? (yes/no) [yes]: ")
+        terminal.type("y\n")
+        terminal.expect("the first ring")
+        terminal.expect("the words are ")
+        link = until(lambda: _link(terminal), "a link on the terminal")
+        assert house.open(link).allow().status == 200
+        terminal.expect("answered")
+        terminal.expect('"unlatch doctor" checks')
+        assert terminal.end() == 0
+    assert house.brokers() == []
+    assert config.read_text().startswith('public_url = "https://unlock.test/"\n')
+
+
+def _link(terminal: Terminal) -> str:
+    found = re.search(r"https://unlock\.test/\S+#\S+", terminal.screen)
+    if found is None:
+        terminal.expect("\n")
+    return found[0] if found else ""
+
+
+def test_a_ring_that_does_not_arrive(house: House, keyring: Keyring) -> None:
+    """The reason stands there at once, not after five minutes; Ctrl-C ends the waiting, and what was set up stays."""
+    options = ("--public-url", "none", "--notify", "command=/bin/false", "--person", "alex", "--cache-hours", "0")
+    with Terminal([UNLATCH, "setup", *options, "--yes", "--ring"], house.environ(**NOWHERE)) as terminal:
+        terminal.expect("the words are ")
+        terminal.expect("command: failed")
+        terminal.type("\x03")
+        terminal.expect("interrupted")
+        terminal.expect('"unlatch setup --undo" takes everything back')
+        assert terminal.end() == 130
+    assert f"pinentry-program {PINENTRY}" in (house.gnupg / "gpg-agent.conf").read_text()
+
+
+def test_a_no_changes_nothing(house: House, keyring: Keyring) -> None:
+    """Neither does Ctrl-D."""
+    before = tree(house)
+    for typed, code in (("no\n", 1), ("\x04", 130)):
+        with Terminal([UNLATCH, "setup", *answers(house)], house.environ(**NOWHERE)) as terminal:
+            terminal.expect("Do this? (yes/no) [yes]: ")
+            terminal.type(typed)
+            assert terminal.end() == code
+    assert tree(house) == before
+
+
+def test_a_url_that_is_a_secret(house: House, keyring: Keyring) -> None:
+    """It is typed without echo, kept in a file of its own that nobody else reads, shown nowhere, and undone as well."""
+    options = ("--public-url", "none", "--notify", "apprise", "--person", "alex", "--cache-hours", "0", "--no-ring")
+    kept = house.root / ".config/unlatch/apprise.url"
+    with Terminal([UNLATCH, "setup", *options], house.environ(**NOWHERE)) as terminal:
+        terminal.expect("Apprise URL: ")
+        assert not terminal.echoes()
+        terminal.type("tgram://123:TOKEN/456\n")
+        terminal.expect("Do this?")
+        terminal.type("yes\n")
+        assert terminal.end() == 0
+        assert "TOKEN" not in terminal.screen
+    assert kept.read_bytes() == b"tgram://123:TOKEN/456\n"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert [name for name, each in tree(house).items() if b"TOKEN" in bytes(each[0])] == [".config/unlatch/apprise.url"]  # type: ignore[call-overload]
+    assert setup(house, "--undo", "--yes").returncode == 0
+    assert not kept.exists()
