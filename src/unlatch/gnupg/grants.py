@@ -20,7 +20,7 @@ from unlatch.errors import UnlatchError
 UNTIL_REBOOT = "until-reboot"
 LONGEST = 365 * 86_400  # seconds; a max-cache-ttl of that is no limit to anybody
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_SPAN = re.compile(r"(\d{1,9}) ?(s|m|min|h|d|w)\Z")
+_SPAN = re.compile(r"([0-9]{1,9}) ?(s|m|min|h|d|w)\Z")
 _MAX_RECORD = 4096  # bytes; some two hundred
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
