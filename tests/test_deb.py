@@ -108,7 +108,12 @@ def test_it_has_all_that_an_installation_by_hand_has(tree: Path) -> None:
     """All units, all pages of the manual, all libraries of the lock file."""
     for manager in ("system", "user"):
         units = {path.name for path in (ROOT / "systemd" / manager).glob("unlatch*")}
-        assert {path.name for path in (tree / "usr/lib/systemd" / manager).iterdir()} == units
+        assert {path.name for path in (tree / "usr/lib/systemd" / manager).iterdir() if path.is_file()} == units
+    extended = {
+        str(path.parent.relative_to(tree / "usr/lib/systemd"))
+        for path in (tree / "usr/lib/systemd").rglob("*.d/unlatch.conf")
+    }
+    assert extended >= {"system/user-runtime-dir@.service.d", "user/gpg-agent.socket.d", "user/gpg-agent.service.d"}
     manual = {f"{path.name}.gz" for path in (ROOT / "man").iterdir()}
     assert {path.name for path in (tree / "usr/share/man").rglob("*.gz")} == manual
     packages = tree / PREFIX / f"lib/python{VERSION}/site-packages"

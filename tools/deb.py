@@ -49,6 +49,11 @@ COMPLETIONS = {
     "zsh": "usr/share/zsh/vendor-completions/_unlatch",
     "fish": "usr/share/fish/vendor_completions.d/unlatch.fish",
 }
+# Units of others that ours extend, by the file that extends them.
+DROP_INS = {
+    "system/agent-places.conf": ("system/user-runtime-dir@.service",),
+    "user/one-agent.conf": ("user/gpg-agent.socket", "user/gpg-agent-.socket", "user/gpg-agent.service"),
+}
 APACHE = "The Apache License 2.0: /usr/share/common-licenses/Apache-2.0"
 LOCAL = re.compile(r"/usr/local/bin/(?=(?:pinentry-)?unlatch\b)")  # what texts say for an installation by hand
 
@@ -219,6 +224,9 @@ def system_files(tree: Path) -> None:
     for manager in ("system", "user"):
         for unit in sorted((ROOT / "systemd" / manager).glob("unlatch*")):
             write(tree / "usr/lib/systemd" / manager / unit.name, LOCAL.sub("/usr/bin/", unit.read_text()))
+    for source, extended in DROP_INS.items():
+        for unit in extended:
+            write(tree / f"usr/lib/systemd/{unit}.d/unlatch.conf", (ROOT / "systemd" / source).read_text())
     write(tree / "usr/lib/sysusers.d/unlatch.conf", (ROOT / "systemd/unlatch.sysusers").read_text())
     write(tree / "usr/lib/tmpfiles.d/unlatch.conf", (ROOT / "systemd/unlatch.tmpfiles").read_text())
     write(tree / "etc/logrotate.d/unlatch", (DEB / "logrotate").read_text())
