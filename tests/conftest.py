@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+from card.books import Books
 from house import House
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ hypothesis.settings.load_profile("unlatch")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: waits in real time, so it is started before all others")
+    config.pluginmanager.register(Books())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

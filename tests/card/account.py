@@ -1,6 +1,6 @@
 """Who may spend PIN tries: a test announces each before it is spent, by name of the program; anything else is a fault.
 
-So the whole suite proves that nothing but what was announced ever cost a try: `python -m pytest` prints the sum.
+So the whole suite proves that nothing but what was announced ever cost a try; pytest's summary tells the sum.
 """
 
 import os
@@ -9,7 +9,7 @@ from collections import Counter
 # Programs that may be announced. None of ours but those to which a person has just given a wrong PIN; real gpg and
 # gpg-connect-agent only where the card itself is tested.
 SPENDERS = frozenset({"unlatch card unlock", "unlatch card init", "unlatch card watch", "gpg", "gpg-connect-agent"})
-TOTAL: Counter[str] = Counter()  # tries spent in this process, by program
+NOBODY = "not announced"
 
 
 class Account:
@@ -17,6 +17,7 @@ class Account:
 
     def __init__(self) -> None:
         self._announced: Counter[str] = Counter()
+        self.spent: Counter[str] = Counter()  # by program
         self._faults: list[str] = []
 
     def expect(self, count: int, by: str) -> None:
@@ -29,9 +30,9 @@ class Account:
         for program, left in self._announced.items():
             if left and any(_is(program, words) for words in running):
                 self._announced[program] -= 1
-                TOTAL[program] += 1
+                self.spent[program] += 1
                 return
-        TOTAL["nobody announced"] += 1
+        self.spent[NOBODY] += 1
         self._faults.append(f"a PIN try was spent, not announced, by one of {[' '.join(words) for words in running]}")
 
     def settle(self) -> None:
@@ -48,10 +49,8 @@ class Account:
 
 
 def _is(program: str, words: list[str]) -> bool:
-    """Is this the program, whatever interpreter runs it and wherever it lies?"""
+    """Is this the program, by itself or as an interpreter's script, wherever it lies?"""
     wanted = program.split()
-    names = [os.path.basename(word) for word in words[:2]] + words[2:]
-    return any(names[at : at + len(wanted)] == wanted for at in range(2)) or (
-        # The script's own words begin behind the interpreter: python /path/unlatch card unlock.
-        len(words) > 1 and [os.path.basename(words[1]), *words[2 : 1 + len(wanted)]] == wanted
+    return any(
+        [os.path.basename(words[at]), *words[at + 1 : at + len(wanted)]] == wanted for at in range(min(3, len(words)))
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from house import PINENTRY, House
 from terminal import Terminal
 
+from card import books
 from card.card import Card
 from card.pcsc import PCSC, READERS
 
@@ -35,6 +36,15 @@ class CardHouse(House):
         assert self.reader.card is not None, "there is no card"
         return self.reader.card
 
+    def replace(self, card: Card) -> None:
+        """Put another card into the first reader before any program has talked to the one there."""
+        self.pcsc.lay(card)
+
+    def reader_names(self) -> list[str]:
+        """The readers that scdaemon sees."""
+        reply = self.run("gpg-connect-agent", "SCD GETINFO reader_list", "/bye").decode()
+        return [name for line in reply.splitlines() if line.startswith("D ") for name in line[2:].split("%0A") if name]
+
     def use_reader(self, number: int | None) -> None:
         """Which reader scdaemon is told to use when it starts: 0, 1, or None for its own choice."""
         settings = "disable-ccid\n" if number is None else SCDAEMON.format(reader=READERS[number])
@@ -62,4 +72,5 @@ class CardHouse(House):
         """No try was spent that was not announced, on any card that was here."""
         for reader in self.pcsc.readers:
             for card in {id(card): card for card in reader.cards}.values():
+                books.enter(card.account.spent)
                 card.account.settle()
