@@ -1,6 +1,7 @@
 """Certificates that only their own test trusts."""
 
 import ipaddress
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,13 +9,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+LOOPBACK = ("localhost", "127.0.0.1", "::ffff:127.0.0.1")
 
-def self_signed(folder: Path, *, days: int = 30) -> Path:
-    """A file with key and certificate of this host's loopback, valid (or not) until so many days from now."""
+
+def self_signed(
+    folder: Path, *, days: int = 30, before: int = 30, names: Sequence[str] = LOOPBACK, file: str = "certificate.pem"
+) -> Path:
+    """A file with key and certificate for these names and addresses, the first of which is its own: valid (or not)
+    until so many days from now, and since ``before``.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    addresses = [x509.IPAddress(ipaddress.ip_address(text)) for text in ("127.0.0.1", "::ffff:127.0.0.1")]
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), *addresses])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0])])
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -22,15 +27,22 @@ def self_signed(folder: Path, *, days: int = 30) -> Path:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=30))
+        .not_valid_before(now - timedelta(days=before))
         .not_valid_after(now + timedelta(days=days))
-        .add_extension(names, critical=False)
+        .add_extension(x509.SubjectAlternativeName([_general(each) for each in names]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    file = folder / "certificate.pem"
-    file.write_bytes(
+    place = folder / file
+    place.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         + certificate.public_bytes(serialization.Encoding.PEM)
     )
-    return file
+    return place
+
+
+def _general(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

@@ -32,7 +32,7 @@ from unlatch.matrix.errors import (
     Untrusted,
 )
 from unlatch.matrix.http import parse_address
-from unlatch.matrix.identity import Skipped
+from unlatch.matrix.identity import Recipients, Skipped
 from unlatch.matrix.sas import Outgoing
 from unlatch.matrix.store import Store
 
@@ -253,6 +253,10 @@ class Session:
         response = await self.server.keys("query", self.machine.keys_query(users), until)
         async with self.changing(until, save=False):
             self.machine.keys_query_done(response, users)
+
+    def recipients(self) -> Recipients:
+        """Who would get a message, as of the last :meth:`look`."""
+        return self.machine.recipients(self._members)
 
     # Sending
 

@@ -1,0 +1,69 @@
+"""What a ring needs that runs on this very host: after a boot it cannot come before that is up.
+
+That is no mistake, but a trap: if the proxy or the homeserver waits, directly or not, for a secret that somebody has to
+be rung for, nobody is ever rung. Then the way in is ssh and ``unlatch answer``.
+"""
+
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from unlatch.doctor.check import Check, Finding, Situation, ok, warning
+from unlatch.doctor.host.names import find, is_loopback, is_own
+from unlatch.doctor.host.notifiers import notifier_looks
+from unlatch.doctor.host.served import served
+from unlatch.doctor.host.words import listed
+from unlatch.settings import is_loopback as is_loopback_name
+
+
+class Needed(NamedTuple):
+    """A host that a ring needs, and what for. ``here``: an address of it is this machine's."""
+
+    what: str
+    host: str
+    here: bool
+
+
+class Facts(NamedTuple):
+    """Everything that a ring needs."""
+
+    needed: tuple[Needed, ...]
+
+
+def probe(situation: Situation) -> Facts:
+    """Resolve each name, and see whether a socket can be bound to what comes."""
+    settings = served(situation).loaded.settings
+    host = (urlsplit(settings.public_url).hostname or "").strip("[]")
+    needed = [] if is_loopback_name(host) else [_needed("the proxy", host)]
+    for look in notifier_looks(situation):
+        if look.server:
+            needed.append(_needed(f"the server of the notifier {look.name}", look.server))
+    return Facts(tuple(needed))
+
+
+def _needed(what: str, host: str) -> Needed:
+    return Needed(what, host, any(is_loopback(address) or is_own(address) for address in find(host).addresses))
+
+
+def judge(facts: Facts, _: Situation) -> Finding:
+    """A warning that no change takes away is one all the same: whoever reads it can look before the night."""
+    here = [each for each in facts.needed if each.here]
+    if not here:
+        return ok("neither proxy nor homeserver is this host")
+    what = listed([f"{each.what} ({each.host})" for each in here])
+    verb = "runs" if len(here) == 1 else "run"
+    text = f"{what} {verb} on this very host: after a boot nobody can be rung, or open a link, before that is up"
+    return warning(
+        f"{text}; nothing that it waits for may need a ring, and the way in is unlatch answer", "unlatch answer"
+    )
+
+
+BOOT_ORDER = Check(
+    "boot-order",
+    "what a ring needs (the proxy, the homeserver, the push server) runs on other machines, so that it is there when "
+    "this one boots",
+    "nothing, if neither it nor anything that it waits for needs a ring to start; otherwise log in and type `unlatch "
+    "answer`, or move it",
+    Facts,
+    probe,
+    judge,
+)

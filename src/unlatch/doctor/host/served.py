@@ -1,0 +1,204 @@
+"""Which broker serves the asking user, what it says of itself, and what it was started with."""
+
+import os
+import pwd
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from unlatch import config, runtime
+from unlatch.cli.admin import Admin, why
+from unlatch.doctor.check import Situation
+from unlatch.doctor.host.shared import Shared
+from unlatch.errors import UnlatchError
+
+ADMIN_SECONDS = 5.0  # for a line of the broker's
+_USER = "unlatch"  # systemd/unlatch.sysusers
+# What systemd gives the host's broker (systemd/system/unlatch.service), for when it does not run.
+_HOST_ENVIRON = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin",
+    "HOME": "/",
+    "LOGS_DIRECTORY": "/var/log/unlatch",
+    "STATE_DIRECTORY": "/var/lib/unlatch",
+}
+_MAX_PROC = 1 << 16
+
+
+class Row(NamedTuple):
+    """A notifier in the broker's status. ``last``: seconds since the last message arrived, -1 for never."""
+
+    name: str
+    delivered: int
+    failed: int
+    last: int
+    why: str
+    note: str
+
+
+class Status(NamedTuple):
+    """What the broker says. ``why`` it does not, or nothing; ``absent``: nobody listens.
+
+    ``whole``: it tells us everything, because we are root or its own user. ``listens``: the page's addresses as
+    ``listen`` in the settings has them.
+    """
+
+    why: str = ""
+    absent: bool = False
+    whole: bool = False
+    version: str = ""
+    pid: int = 0
+    uptime: int = 0
+    page: str = ""
+    trouble: str = ""
+    listens: tuple[str, ...] = ()
+    notifiers: tuple[Row, ...] = ()
+
+
+class Served(NamedTuple):
+    """The broker at ``place``: its uid (-1: unknown), its environment as far as it can be known, and its settings.
+
+    ``started`` is when it was started (seconds since 1970; 0: not known), ``written`` when its file was changed.
+    """
+
+    place: runtime.Runtime
+    status: Status
+    uid: int
+    environ: Mapping[str, str]
+    loaded: config.Loaded
+    started: float
+    written: float
+
+
+def _look(situation: Situation) -> Served:
+    place = place_of(situation)
+    status = ask(place, situation)
+    uid = _uid(place, status, situation)
+    environ = _environ(place, status, situation)
+    loaded = config.load(_argument(status.pid, "--config"), environ, uid if uid >= 0 else situation.caller)
+    started = time.time() - status.uptime if status.whole else 0.0
+    return Served(place, status, uid, environ, loaded, started, _written(loaded.path))
+
+
+served = Shared(_look)
+
+
+def place_of(situation: Situation) -> runtime.Runtime:
+    """Where the asking user's broker is: the host's if there is one, else their own."""
+    environ = situation.environ if situation.caller == situation.uid else {}
+    return runtime.candidates(situation.uid, environ, _home(situation))[0]
+
+
+def connect(place: runtime.Runtime, situation: Situation) -> Admin:
+    """The broker's admin socket.
+
+    Raises:
+        OSError, Untrusted
+    """
+    return Admin(place, situation.uid, ADMIN_SECONDS)
+
+
+def ask(place: runtime.Runtime, situation: Situation) -> Status:
+    """What the broker says of itself."""
+    try:
+        admin = connect(place, situation)
+        try:
+            said = admin.ask({"op": "status"})
+        finally:
+            admin.close()
+    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+        return Status(why="nobody listens", absent=True)
+    except OSError as error:
+        return Status(why=why(error))
+    except UnlatchError as error:
+        return Status(why=str(error))
+    return read_status(said)
+
+
+def read_status(said: Mapping[str, Any]) -> Status:
+    """A status line of a broker, of whatever release."""
+    broker, rows = said.get("broker"), said.get("notifiers")
+    if not isinstance(broker, dict) or not isinstance(rows, list):
+        return Status(why="it does not speak our protocol")
+    listens = broker.get("listens")
+    return Status(
+        whole="listening" in broker,
+        version=str(broker.get("version", "")),
+        pid=_whole_number(broker.get("pid")),
+        uptime=_whole_number(broker.get("uptime")),
+        page=str(broker.get("page", "")),
+        trouble=str(broker.get("trouble", "")),
+        listens=tuple(map(str, listens)) if isinstance(listens, list) else (),
+        notifiers=tuple(_row(row) for row in rows if isinstance(row, dict)),
+    )
+
+
+def _row(row: Mapping[str, Any]) -> Row:
+    last = row.get("last")
+    return Row(
+        str(row.get("name", "")),
+        _whole_number(row.get("delivered")),
+        _whole_number(row.get("failed")),
+        last if isinstance(last, int) else -1,
+        str(row.get("why", "")),
+        str(row.get("note", "")),
+    )
+
+
+def _whole_number(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _home(situation: Situation) -> str:
+    return (situation.environ.get("HOME") if situation.caller == situation.uid else "") or situation.home
+
+
+def _uid(place: runtime.Runtime, status: Status, situation: Situation) -> int:
+    """Whom the broker runs as. The socket does not tell: systemd listens on it."""
+    for line in _proc(status.pid, "status").splitlines():
+        if line.startswith("Uid:"):
+            return int(line.split()[2])  # the effective one, proc_pid_status(5)
+    if not place.host:
+        return situation.uid
+    try:
+        return pwd.getpwnam(_USER).pw_uid
+    except KeyError:
+        return -1
+
+
+def _environ(place: runtime.Runtime, status: Status, situation: Situation) -> dict[str, str]:
+    """What the broker was started with, if the kernel tells us, else what it would be started with."""
+    words = _proc(status.pid, "environ").split("\0")
+    real = dict(word.partition("=")[::2] for word in words if "=" in word)
+    if real:
+        return real
+    if place.host:
+        return dict(_HOST_ENVIRON)
+    return dict(situation.environ) if situation.caller == situation.uid else {"HOME": situation.home}
+
+
+def _argument(pid: int, name: str) -> str | None:
+    words = _proc(pid, "cmdline").split("\0")
+    return words[words.index(name) + 1] if name in words[:-1] else None
+
+
+def _proc(pid: int, name: str) -> str:
+    """A file of /proc/PID, "" when there is none for us."""
+    if pid <= 0:
+        return ""
+    try:
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return file.read(_MAX_PROC).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _written(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime if path else 0.0
+    except OSError:
+        return 0.0
+
+
+def audit_file(found: Served) -> str:
+    """The audit trail's path, as the broker finds it."""
+    return found.loaded.settings.audit_file or f"{found.environ.get('LOGS_DIRECTORY') or found.place.state}/audit.jsonl"
