@@ -144,6 +144,15 @@ class Machine:
         skipped = " -o ".join(f"-path {directory}/\\*" for directory in prune)
         return set(self.shell(f"find / \\( {skipped} \\) -prune -o -print").out.splitlines())
 
+    def commands(self) -> list[str]:
+        """The command lines of all its processes."""
+        files = (self.root / "proc").glob("[0-9]*/cmdline")
+        lines = []
+        for file in files:
+            with contextlib.suppress(OSError):  # it has ended
+                lines.append(file.read_bytes().replace(b"\0", b" ").decode(errors="replace").strip())
+        return [line for line in lines if line]
+
     def close(self) -> None:
         """End everything in it at once; its files were in memory."""
         self._process.kill()

@@ -52,9 +52,11 @@ class Packages:
         output = self._directory / name
         with open(self._directory / f"{name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not output.exists():
+            if not (output / "done").exists():
+                shutil.rmtree(output, ignore_errors=True)
                 output.mkdir()
                 make(output)
+                (output / "done").touch()
             return Built(next(output.glob("*.whl")), next(output.glob("*.deb")))
 
 

@@ -1,5 +1,6 @@
 """The Debian package installed and removed, in a machine without systemd: what works, what is refused, what is left."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def test_it_works_without_systemd(bare_machine: Machine, packages: Packages) -> 
     Then everything is taken away again, and nothing is left.
     """
     machine = bare_machine
-    machine.run("dpkg", "--purge", "logrotate", "systemd-sysv", "systemd", "dbus")
+    machine.run("dpkg", "--purge", "logrotate", "libpam-systemd", "systemd-sysv", "systemd", "dbus")
     users, before = machine.shell("cat /etc/passwd /etc/group").out, machine.files()
     install(machine, packages.current().deb)
     assert machine.run("dpkg", "--verify", "unlatch").out == ""
@@ -94,37 +95,43 @@ def test_removal_can_be_had_all_the_same(installed: Machine) -> None:
     assert not installed.run("sh", "-c", "ls -d /usr/lib/unlatch /etc/unlatch", check=False).out
 
 
-@pytest.mark.parametrize(
-    "arrange",
-    [
-        pytest.param(f"mkdir /etc/gnupg; echo '{NAMED}' >/etc/gnupg/gpg-agent.conf", id="everybody's"),
-        pytest.param(f"mkdir ~/.gnupg; printf 'max-cache-ttl 1\\r\\n  {NAMED}' >~/.gnupg/gpg-agent.conf", id="root's"),
-        pytest.param(
-            f"ln -s {PINENTRY} /usr/local/bin/ask; mkdir -p ~/.gnupg;"
-            " echo 'pinentry-program /usr/local/bin/ask' >~/.gnupg/gpg-agent.conf", id="by another name",
-        ),
-        pytest.param(
-            "useradd -m anna; mkdir -p /srv/conf /home/anna/.gnupg; ln -s /srv/conf/a /home/anna/.gnupg/gpg-agent.conf;"
-            f" echo '{NAMED}' >/srv/conf/a", id="through a link",
-        ),
-        pytest.param(
-            "useradd -r backup2; mkdir -p /srv/keys /etc/systemd/system; chown backup2 /srv/keys; chmod 700 /srv/keys;"
-            f" echo '{NAMED}' >/srv/keys/gpg-agent.conf; printf '[Service]\\nUser=backup2\\nEnvironment=A=b "
-            "\"GNUPGHOME=/srv/keys\"\\n' >/etc/systemd/system/borg.service", id="of a unit",
-        ),
-        pytest.param(
-            "mkdir -p /var/lib/vault /etc/systemd/system/vault.service.d;"
-            f" echo '{NAMED}' >/var/lib/vault/gpg-agent.conf; printf '[Service]\\nEnvironment=GNUPGHOME=%%S/vault\\n'"
-            " >/etc/systemd/system/vault.service.d/home.conf", id="of a unit's drop-in",
-        ),
-    ],
-)  # fmt: skip
-def test_every_place_is_looked_at(installed: Machine, arrange: str) -> None:
-    """Wherever GnuPG reads the line, and by whatever name it names us."""
-    installed.shell(arrange)
+PLACES = f"""
+mkdir /etc/gnupg /root/.gnupg /srv/conf /srv/keys /var/lib/vault /etc/systemd/system/vault.service.d
+useradd -m anna; useradd -m berta; useradd -r backup2
+mkdir /home/anna/.gnupg /home/berta/.gnupg
+
+# everybody's; root's, as somebody's editor wrote it
+echo '{NAMED}' >/etc/gnupg/gpg-agent.conf
+printf 'max-cache-ttl 1\\r\\n  {NAMED}' >/root/.gnupg/gpg-agent.conf
+# by another name, and through a link
+ln -s {PINENTRY} /usr/local/bin/ask
+echo 'pinentry-program /usr/local/bin/ask' >/home/anna/.gnupg/gpg-agent.conf
+echo '{NAMED}' >/srv/conf/a
+ln -s /srv/conf/a /home/berta/.gnupg/gpg-agent.conf
+# where a unit has its home, and another's drop-in
+echo '{NAMED}' >/srv/keys/gpg-agent.conf
+chown -R backup2 /srv/keys; chmod 700 /srv/keys
+printf '[Service]\\nUser=backup2\\nEnvironment=A=b "GNUPGHOME=/srv/keys"\\n' >/etc/systemd/system/borg.service
+echo '{NAMED}' >/var/lib/vault/gpg-agent.conf
+printf '[Service]\\nEnvironment=GNUPGHOME=%%S/vault\\n' >/etc/systemd/system/vault.service.d/home.conf
+"""
+
+
+def test_every_place_is_looked_at(installed: Machine) -> None:
+    """Wherever GnuPG reads the line, and by whatever name it names us: all are told at once."""
+    installed.shell(PLACES)
     refused = remove(installed)
     assert refused.code != 0
-    assert f"names {PINENTRY}" in refused.err
+    told = re.findall(r"^unlatch: (\S+) \(of (\S+)\) names ", refused.err, re.MULTILINE)
+    assert sorted(told) == [
+        ("/etc/gnupg/gpg-agent.conf", "everybody"),
+        ("/home/anna/.gnupg/gpg-agent.conf", "anna"),
+        ("/home/berta/.gnupg/gpg-agent.conf", "berta"),
+        ("/root/.gnupg/gpg-agent.conf", "root"),
+        ("/srv/keys/gpg-agent.conf", "backup2"),
+        ("/var/lib/vault/gpg-agent.conf", "root"),
+    ]
+    assert "hint: unlatch setup --undo --user backup2 --gnupghome /srv/keys\n" in refused.err
     assert is_installed(installed)
 
 
