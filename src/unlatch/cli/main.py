@@ -12,6 +12,7 @@ from unlatch.cli import completion, voice
 COMMANDS = (
     "agent",
     "answer",
+    "card",
     "config",
     "doctor",
     "env",

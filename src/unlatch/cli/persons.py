@@ -15,6 +15,9 @@ from unlatch.secret import forbid_core_dumps
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+TIMEOUT_HELP = "How long the person has; 0 for the broker's default."
+
+
 class Choice(NamedTuple):
     """What the command line says about who is asked."""
 
@@ -32,7 +35,7 @@ def options(command: _Command) -> _Command:
             metavar="SECONDS",
             type=click.IntRange(0, 604_800),
             default=0,
-            help="How long the person has; 0 for the broker's default.",
+            help=TIMEOUT_HELP,
         ),
         click.option("--reason", metavar="TEXT", default="", help="One more line for the page: why this is asked."),
         click.option("--tty", "at_tty", is_flag=True, help="Ask at this terminal; nobody is rung."),

@@ -119,8 +119,8 @@ class Phone(_Dialogue):
 
     ``command`` is what the page calls us, ``reason`` one more line of the user's for the page (``--reason``), ``rung``
     is called with each prompt that was put to the broker, for whoever watches the command. ``local`` is asked instead
-    when a rule says "tty"; a pinentry program, which such a rule may name, has no part in that. ``moot`` is a descriptor
-    that becomes readable when nobody needs to answer any more, -1 for none.
+    when a rule says "tty"; a pinentry program, which such a rule may name, has no part in that. ``moot`` is a
+    descriptor that becomes readable when nobody needs to answer any more, -1 for none.
     """
 
     def __init__(
@@ -153,8 +153,8 @@ class Phone(_Dialogue):
 
     def ask(self, wanted: Wanted, *, coalesce: str = "", seconds: int = 0) -> Secret:
         """See :meth:`Person.ask`; ``wanted.kind`` must be one that a secret answers."""
-        who = self._who()
-        if self._rule(who, wanted.key) == "tty":
+        who = asking_process(self._command, self._environ)
+        if rule_for(who, wanted.key, uid=self._uid, environ=self._environ) == "tty":
             return self._ask_locally(wanted)
         before, self._question = self._question, None
         words = match_words(self._random)
@@ -202,36 +202,6 @@ class Phone(_Dialogue):
             raise Malformed("answer")
         return answer.secret
 
-    def _who(self) -> AskerInfo:
-        """Our own process, its ancestors and its unit."""
-        node = os.uname().nodename
-        found = origin.owner(f"{os.getpid()} {node}", node)
-        tty = _tty()
-        try:
-            info = origin.asker_info(found, tty=tty, user_data=self._environ.get("PINENTRY_USER_DATA", ""))
-        finally:
-            if found is not None:
-                os.close(found.pidfd)
-        callers = [process.name for process in reversed(info.chain[1:3])]
-        return info._replace(command=" > ".join([*callers, self._command]))
-
-    def _rule(self, who: AskerInfo, key: Key | None) -> str:
-        """The action of the rule that matches, "ring" or "tty"."""
-        loaded = config.load(None, self._environ, self._uid)
-        if loaded.settings.rules is None:
-            raise Refused("config", f"the rules cannot be read: {loaded.mistakes[0]}")
-        facts = Facts(
-            user_data=who.user_data,
-            units=tuple(unit for unit in (who.system_unit, who.user_unit) if unit),
-            keygrip=key.grip if key else "",
-            tty=terminal.is_terminal(who.tty),
-            minute=minute_of_day(*time.localtime()[3:5]),
-        )
-        rule = decide(loaded.settings.rules, facts)
-        if rule.action == "refuse":
-            raise Refused("rule", "a rule refuses this prompt")
-        return rule.action
-
     def _ask_locally(self, wanted: Wanted) -> Secret:
         if self._local is None:
             raise Refused("rule", "a rule sends this prompt to a terminal, and nobody can be asked there")
@@ -249,6 +219,42 @@ class Phone(_Dialogue):
             asker.open()
             self._asker = asker
         return self._asker
+
+
+def asking_process(command: str, environ: Mapping[str, str]) -> AskerInfo:
+    """Our own process with its ancestors and its unit; ``command`` is what we call ourselves."""
+    node = os.uname().nodename
+    found = origin.owner(f"{os.getpid()} {node}", node)
+    try:
+        info = origin.asker_info(found, tty=_tty(), user_data=environ.get("PINENTRY_USER_DATA", ""))
+    finally:
+        if found is not None:
+            os.close(found.pidfd)
+    program = command.partition(" ")[0]  # a process of ours may ask for another one of ours
+    callers = [process.name for process in reversed(info.chain[1:3]) if process.name != program]
+    return info._replace(command=" > ".join([*callers, command]))
+
+
+def rule_for(who: AskerInfo, key: Key | None, *, uid: int, environ: Mapping[str, str]) -> str:
+    """What the rules of unlatch.toml say about a prompt now: "ring" or "tty".
+
+    Raises:
+        Refused: a rule refuses it, or the rules cannot be read.
+    """
+    loaded = config.load(None, environ, uid)
+    if loaded.settings.rules is None:
+        raise Refused("config", f"the rules cannot be read: {loaded.mistakes[0]}")
+    facts = Facts(
+        user_data=who.user_data,
+        units=tuple(unit for unit in (who.system_unit, who.user_unit) if unit),
+        keygrip=key.grip if key else "",
+        tty=terminal.is_terminal(who.tty),
+        minute=minute_of_day(*time.localtime()[3:5]),
+    )
+    rule = decide(loaded.settings.rules, facts)
+    if rule.action == "refuse":
+        raise Refused("rule", "a rule refuses this prompt")
+    return rule.action
 
 
 class AtTerminal(_Dialogue):

@@ -97,25 +97,49 @@ def troubles(agent: Agent) -> Iterator[None]:
         raise _silent(agent, error.seconds) from None
 
 
+def present(agent: Agent, *, patient: bool = True, seconds: float = QUICK_SECONDS) -> tuple[str, ...]:
+    """The application ids of the cards that scdaemon has, the selected one first.
+
+    With pcscd scdaemon uses one reader, with its own driver all of them. ``patient``: wait while a new scdaemon starts
+    (2 to 4 s).
+
+    Raises:
+        CardTrouble: there is none.
+        BrokenPipe: scdaemon is gone, and nobody is patient.
+    """
+
+    def look() -> list[card.Line]:
+        return agent.status("SCD SERIALNO", seconds=seconds)
+
+    with troubles(agent):
+        selected = patiently(look) if patient else look()
+        others = agent.status("SCD GETINFO card_list", seconds=seconds)
+    return card.serials([*selected, *others])
+
+
+def demand(agent: Agent, aid: str, *, seconds: float = QUICK_SECONDS) -> None:
+    """Select one of the present cards.
+
+    Raises:
+        CardTrouble
+    """
+    with troubles(agent):
+        agent.ask(f"SCD SERIALNO --demand={aid}", seconds=seconds)
+
+
 def select(agent: Agent, wanted: str = "", *, patient: bool = True, seconds: float = QUICK_SECONDS) -> str:
     """Select the card that is wanted, or the only one; its application id.
 
-    ``wanted`` is a serial number as people write it. ``patient``: wait while a new scdaemon starts (2 to 4 s).
+    ``wanted`` is a serial number as people write it.
 
     Raises:
         CardTrouble: there is none, another one, or several.
-        BrokenPipe: scdaemon is gone, and nobody is patient.
+        BrokenPipe: as :func:`present`.
     """
-    with troubles(agent):
-        first = lambda: agent.status("SCD SERIALNO", seconds=seconds)  # noqa: E731
-        present = card.serials(patiently(first) if patient else first())
-        # A reader of scdaemon's own driver each, or the one of pcscd's that it uses.
-        present += tuple(
-            aid for aid in card.serials(agent.status("SCD GETINFO card_list", seconds=seconds)) if aid not in present
-        )
-        aid = _choose(wanted, present)
-        if aid != present[0]:
-            agent.ask(f"SCD SERIALNO --demand={aid}", seconds=seconds)
+    found = present(agent, patient=patient, seconds=seconds)
+    aid = _choose(wanted, found)
+    if aid != found[0]:
+        demand(agent, aid, seconds=seconds)
     return aid
 
 

@@ -1,0 +1,66 @@
+"""What a watch over cards decides: when a locked card is asked for, once, and when nobody need answer. Pure."""
+
+from typing import NamedTuple
+
+from unlatch.errors import Denied, Expired, Withdrawn
+from unlatch.frontends.asking import Moot
+from unlatch.gnupg.card import LOCKED, UNLOCKED
+from unlatch.gnupg.card_errors import Blocked, FewTries, NotTried, WrongPin
+
+ABSENT, UNKNOWN = "absent", "unknown"  # besides the states of a PIN
+PAUSE, LONGEST_PAUSE = 60.0, 1800.0  # seconds between two tries to ask, while nobody can be asked
+
+# How asking ended; also the exit codes of the process that asks.
+DONE, OVER, NOBODY = 0, 1, 2
+
+
+class Seen(NamedTuple):
+    """One look. ``aid`` is "" when no card was seen; ``why`` says then what is wrong, without a full stop."""
+
+    state: str
+    aid: str = ""
+    why: str = ""
+
+
+class Watch:
+    """The decisions. The clock's seconds come in. Its rules:
+
+    1. A card that was seen unlocked, and then locked, is asked for, once.
+    2. It was asked for when a person heard of it, whatever came of that. When nobody could be asked (no broker, a
+       quota), it is tried again, later and later.
+    3. A card that was not seen unlocked is not asked for: that is the business of ``card unlock`` at boot.
+    4. Asking ends when the card is unlocked another way. It goes on while the card is away.
+    """
+
+    def __init__(self) -> None:
+        self.asking = ""  # the application id of the card that somebody is asked for
+        self._unlocked: set[str] = set()  # since they were asked for
+        self._not_before = 0.0
+        self._pause = PAUSE
+
+    def wants(self, seen: Seen, now: float) -> bool:
+        """Whether this card is to be asked for now. Call it with every look."""
+        if seen.state == UNLOCKED:
+            self._unlocked.add(seen.aid)
+            self._not_before, self._pause = 0.0, PAUSE
+        lost = seen.state == LOCKED and seen.aid in self._unlocked
+        return lost and not self.asking and now >= self._not_before
+
+    def is_moot(self, seen: Seen) -> bool:
+        """Whether whoever is being asked need not answer any more."""
+        return seen.state == UNLOCKED and seen.aid == self.asking
+
+    def ended(self, outcome: int, now: float) -> None:
+        """Asking ended: DONE, OVER (a person heard of it), or NOBODY was asked."""
+        if outcome == NOBODY:
+            self._not_before = now + self._pause
+            self._pause = min(self._pause * 2, LONGEST_PAUSE)
+        else:
+            self._unlocked.discard(self.asking)
+        self.asking = ""
+
+
+def outcome_of(error: Exception) -> int:
+    """What an unlocking that failed means for :meth:`Watch.ended`."""
+    heard = (Denied, Expired, Withdrawn, Moot, WrongPin, NotTried, Blocked, FewTries)
+    return OVER if isinstance(error, heard) else NOBODY
