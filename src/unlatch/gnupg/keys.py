@@ -18,7 +18,7 @@ does not work.
 
 from typing import NamedTuple
 
-from unlatch.gnupg.agent import Agent
+from unlatch.gnupg.agent import ASK_SECONDS, Agent
 from unlatch.gnupg.errors import BadPassphrase, Cancelled, GpgError, NoPinentry, NotFound, NotSupported
 from unlatch.gnupg.homes import Home
 from unlatch.gnupg.keyring import AgentKey, Certified, HomeKey, join, parse_keyinfo, parse_listing, search_terms, select
@@ -215,20 +215,29 @@ def works_unasked(agent: Agent, grip: str) -> bool:
     Raises:
         GpgError: it fails for another reason.
     """
-    public = agent.ask(f"READKEY {grip}")
     agent.ask("OPTION pinentry-mode=error")
-    ciphertext = next((trial for mark, trial in _CANNOT_SIGN.items() if mark in public), None)
     try:
-        if ciphertext is None:
-            agent.ask(f"SIGKEY {grip}")
-            agent.ask(f"SETHASH --hash=sha512 {_DIGEST}")
-            agent.ask("PKSIGN")
-        else:
-            agent.ask(f"SETKEY {grip}")
-            agent.ask("PKDECRYPT", inquire={"CIPHERTEXT": lambda _: ciphertext})
+        use(agent, grip)
     except (NoPinentry, Cancelled, BadPassphrase):
         return False
     return True
+
+
+def use(agent: Agent, grip: str, *, seconds: float = ASK_SECONDS) -> None:
+    """Have the key make a signature, or a decryption if it cannot sign; asks as the connection's pinentry-mode says.
+
+    Raises:
+        GpgError: it cannot be used, or nobody gave the passphrase.
+    """
+    public = agent.ask(f"READKEY {grip}")
+    ciphertext = next((trial for mark, trial in _CANNOT_SIGN.items() if mark in public), None)
+    if ciphertext is None:
+        agent.ask(f"SIGKEY {grip}")
+        agent.ask(f"SETHASH --hash=sha512 {_DIGEST}")
+        agent.ask("PKSIGN", seconds=seconds)
+    else:
+        agent.ask(f"SETKEY {grip}")
+        agent.ask("PKDECRYPT", inquire={"CIPHERTEXT": lambda _: ciphertext}, seconds=seconds)
 
 
 def clear(agent: Agent, grip: str) -> None:
