@@ -46,7 +46,7 @@ def plan_files(places: Places, program: str) -> Step:
     """The unit files and the broker's user, where no package brought them.
 
     Raises:
-        NotForService, BadUnits, unlatch.setup.unit_files.NoUnits
+        NotForService, BadUnits
     """
     folder = packaged(places)
     if folder and folder != places.units:
@@ -97,7 +97,7 @@ def plan_start(places: Places, *, page: bool, news: News) -> Step:
     says = f"systemd starts {', '.join(units)} at boot"
     enable = (*places.systemctl, "enable", "--now", *units)
     if not os.path.exists(places.manager):
-        note = f'systemd does not run here: after the next boot, or now, type "{" ".join(enable)}"'
+        note = f"systemd does not run here; where it does, type:\n$ {' '.join(enable)}"
         return Step("start", says, notes=() if _all_enabled(places, units) else (note,))
     effects = []
     if news.units or news.page:
