@@ -70,7 +70,7 @@ def check_pinentry(hands: Hands, situation: Situation, path: str) -> None:
     Raises:
         BadPinentry
     """
-    if why := hands.do(lambda: pinentry_program.fault(path, situation.home).encode()).decode("utf-8", "replace"):
+    if why := hands.do(lambda: pinentry_program.fault(path, situation.environ).encode()).decode("utf-8", "replace"):
         raise BadPinentry(path, situation.user, why)
 
 

@@ -54,9 +54,9 @@ class Interview:
             decided = Decisions(cache_hours=self._cache_hours(situation))
         else:
             url = self._public_url()
+            proxy = self._proxy(url or str(self._config.get("public_url", "")))
             notifiers, secrets = self._notifiers()
             units = self._units()
-            proxy = self._proxy(url or str(self._config.get("public_url", "")))
             decided = Decisions(
                 url, self._person(notifiers), notifiers, secrets, proxy, self._cache_hours(situation), units,
                 container_networks() if self._wishes.containers else (), self._reload(proxy),
@@ -84,7 +84,7 @@ class Interview:
         if self._present.config is not None:  # a file that names none means that there is none
             return ""
         why = (
-            "A link has to lead from the phone to this host: at which https:// address, through a proxy of yours?\n"
+            "A link has to lead from the phone to this host: at which https:// address, through a proxy of yours? "
             'Without one, links work on this machine only, and you answer by ssh with "unlatch answer".'
         )
         return self._questions.ask("--public-url URL", why, "public address", _read_url, "") or ""
@@ -93,9 +93,13 @@ class Interview:
         wanted = _option("--notify", lambda: [new_notifiers.split(text) for text in self._wishes.notify])
         if not wanted and "notify" not in self._config:
             why = (
-                "How are you rung? ntfy: an app that needs no account. matrix: end-to-end encrypted, needs an\n"
-                "account for this host. apprise: mail, Telegram and a hundred more. command: a program of yours.\n"
-                'terminal: only where "unlatch serve" runs. none: not at all, you look with "unlatch answer".'
+                "How are you rung? One or several of:\n"
+                "  ntfy      an app for the phone that needs no account\n"
+                "  matrix    end-to-end encrypted; needs an account for this host\n"
+                "  apprise   mail, Telegram and a hundred more\n"
+                "  command   a program of yours\n"
+                '  terminal  only where "unlatch serve" runs\n'
+                '  none      not at all: you look with "unlatch answer"'
             )
             wanted = self._questions.ask("--notify KIND", why, "notifiers", _read_kinds, "ntfy") or []
         made = [self._notifier(kind, value) for kind, value in wanted if kind != "none"]
@@ -109,7 +113,7 @@ class Interview:
         if kind == "apprise":
             return self._apprise()
         why = {
-            "ntfy": "ntfy: the topic that your phone subscribes to. Whoever knows its name, and who runs its server,\n"
+            "ntfy": "ntfy: the topic that your phone subscribes to. Whoever knows its name, and who runs its server, "
             "can open the question that a link leads to; the answer they never see.",
             "command": "The program gets each message on standard input (docs/notifiers/command.md).",
         }[kind]
@@ -162,8 +166,8 @@ class Interview:
             return ""
         there = proxy_step.installed()
         why = (
-            f"Which proxy on this host serves {url}? none: it is another machine, or you configure it yourself\n"
-            '(docs/installation.md, "One proxy for many hosts").'
+            f"Which proxy on this host serves {url}? none: it is another machine, or you configure it "
+            'yourself (docs/installation.md, "One proxy for many hosts").'
         )
         return self._questions.ask("--proxy KIND", why, "caddy, nginx or none", _read_proxy, (*there, "none")[0]) or ""
 
@@ -180,7 +184,7 @@ class Interview:
         if {"default-cache-ttl", "max-cache-ttl"} & self._present.agent.keys():
             return 0
         why = (
-            f"For how many hours may {situation.user}'s gpg-agent keep an answer? GnuPG's own limits are 10 minutes\n"
+            f"For how many hours may {situation.user}'s gpg-agent keep an answer? GnuPG's own limits are 10 minutes "
             "after the last use and 2 hours in all: then the next use rings again. 0 leaves them."
         )
         return self._questions.ask("--cache-hours N", why, "hours", _read_hours, "8") or 0

@@ -6,18 +6,15 @@ shows as "No secret key", and there is no second one to fall back on. So it is t
 
 import os
 import stat
-import subprocess
+from collections.abc import Mapping
 
 from unlatch import __version__
-
-SECONDS = 10.0  # the program greets in 30 ms; ten seconds are for a machine in distress
-_MAX_SAID = 4096  # bytes
-_PATH = "/usr/local/bin:/usr/bin:/bin"
+from unlatch.doctor.asker.pinentry_trial import trial
 
 
-def fault(path: str, home: str) -> str:
+def fault(path: str, environ: Mapping[str, str]) -> str:
     """Why this process's user cannot use the program at ``path``, printable; "" when all is well."""
-    return _by_its_name(path) or _by_its_file(path) or _by_trying(path, home)
+    return _by_its_name(path) or _by_its_file(path) or _by_trying(path, environ)
 
 
 def _by_its_name(path: str) -> str:
@@ -25,7 +22,7 @@ def _by_its_name(path: str) -> str:
         return "gpg-agent does not know ~: the path must be absolute"
     if not path.startswith("/"):
         return "the path must be absolute"
-    if path != path.strip() or not path.isprintable() or '"' in (path[0], path[-1]):
+    if path != path.strip() or not path.isprintable() or path.endswith('"'):
         return "gpg-agent cannot read such a path back from its file"
     return ""
 
@@ -63,21 +60,13 @@ def _hidden_behind(path: str) -> str:
     return ""
 
 
-def _by_trying(path: str, home: str) -> str:
+def _by_trying(path: str, environ: Mapping[str, str]) -> str:
     """Start it: only that finds an interpreter that is gone, and a package that does not fit it any more."""
-    try:
-        done = subprocess.run(
-            [path, "--version"], check=False, cwd="/", env={"PATH": _PATH, "HOME": home}, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=SECONDS,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return f"it says nothing within {SECONDS:.0f} s"
-    except OSError as error:
-        # ENOENT for a file that is there: the interpreter that its first line names is not.
-        return "its interpreter is gone" if isinstance(error, FileNotFoundError) else (error.strerror or "").lower()
-    said = done.stdout[:_MAX_SAID].decode("utf-8", "replace").split()
-    if done.returncode or said[:1] != ["pinentry-unlatch"]:
-        return "it does not start: its interpreter or its packages are gone" if done.returncode else "it is another one"
-    if said[1:] != [__version__]:
-        return f"it is of another release than this command ({__version__})"
+    tried = trial(path, environ)
+    if tried.why:
+        return tried.why
+    if tried.flavor != "unlatch":
+        return "it is another pinentry"
+    if tried.version != __version__:
+        return f"it is version {tried.version}, this command {__version__}"
     return ""

@@ -73,7 +73,7 @@ def plan(proxy: str, page: Page, places: Places, *, group: str, reload: bool) ->
     command = ("systemctl", "reload", proxy)
     if reload and proxy == "caddy":
         return step._replace(changes=changes, effects=(reload_effect(proxy),))
-    return step._replace(changes=changes, notes=(*step.notes, f'{proxy} has to be told: "{" ".join(command)}"'))
+    return step._replace(changes=changes, notes=(*step.notes, f"{proxy} has to be told:\n$ {' '.join(command)}"))
 
 
 def reload_effect(proxy: str) -> Effect:
@@ -120,8 +120,8 @@ def _nginx(page: Page, places: Places, says: str) -> Step:
         note = f"root puts this into the server block of {page.name}"
         return Step("proxy", says, notes=(note,), shown=snippets.nginx_location(page))
     notes = () if _is_included(places) else (
-        f'add "include {SNIPPET};" to the server block of {page.name} that has TLS, then: '
-        '"nginx -t && systemctl reload nginx"',
+        f'add "include {SNIPPET};" to the server block of {page.name} that has TLS, then:\n'
+        "$ nginx -t && systemctl reload nginx",
     )  # fmt: skip
     # Until somebody includes it, nginx has nothing to read anew.
     changes = _writing(f"{places.nginx}/{SNIPPET}", location, "" if notes else NGINX)

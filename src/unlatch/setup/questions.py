@@ -1,5 +1,6 @@
 """Questions to the person who runs setup. Each has an option that answers it where nobody can be asked."""
 
+import textwrap
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -7,6 +8,7 @@ from unlatch.cli import voice
 from unlatch.secret import Secret
 
 _T = TypeVar("_T")
+WIDTH = 90  # characters; longer lines are hard to read
 
 
 class Questions:
@@ -35,7 +37,7 @@ class Questions:
         if self._terminal is None:
             self._missing.append(option)
             return None
-        voice.tell_plainly(f"\n{why}")
+        _explain(why)
         while True:
             hint = "" if default is None else f" [{default or 'none'}]"
             typed = self._terminal.ask(f"  {question}{hint}:") or (default if default is not None else "")
@@ -49,7 +51,7 @@ class Questions:
         if self._terminal is None:
             self._missing.append(option)
             return None
-        voice.tell_plainly(f"\n{why}")
+        _explain(why)
         while not (typed := self._terminal.ask_secret(f"  {question}:")):
             pass
         return typed
@@ -75,6 +77,14 @@ class Questions:
                 f"add {', '.join(self._missing)}",
                 code=voice.USAGE,
             )
+
+
+def _explain(why: str) -> None:
+    """A sentence or two, folded; lines of a list, which begin with a space, stay as they are."""
+    room = min(voice.width(), WIDTH)
+    voice.tell_plainly("")
+    for line in why.splitlines():
+        voice.tell_plainly(line if line.startswith(" ") else textwrap.fill(line, room, break_on_hyphens=False))
 
 
 def yes_or_no(text: str) -> bool:

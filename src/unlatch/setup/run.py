@@ -28,7 +28,7 @@ from unlatch.setup.hands import hands_for
 from unlatch.setup.interview import Interview, Present
 from unlatch.setup.journal import Journal
 from unlatch.setup.places import Places
-from unlatch.setup.questions import Questions
+from unlatch.setup.questions import WIDTH, Questions
 from unlatch.setup.steps import Step
 from unlatch.setup.wishes import Decisions, Wishes
 
@@ -94,8 +94,11 @@ class Setup:
     def _agreed(self, steps: list[Step]) -> bool:
         """Show what there is to do; whether it is to be done now."""
         dry, idle = self._wishes.dry_run, all(step.idle for step in steps)
-        for line in showing.lines(steps, whole=dry, width=min(voice.width(), 120)):
-            (voice.say if dry else voice.tell_plainly)(showing.paint(line))
+        out = voice.say if dry else voice.tell_plainly
+        if self._questions.can_ask and not dry:
+            out("")
+        for line in showing.lines(steps, whole=dry, width=min(voice.width(), WIDTH)):
+            out(line)
         if idle:
             voice.say("nothing to do")
         if idle or dry:
@@ -184,7 +187,7 @@ class Setup:
         )
         if isinstance(place, Unix) and not host and not os.path.isdir(os.path.dirname(place.path)):
             folder = os.path.dirname(place.path)
-            note = f'root makes the directory: "install -d -o {self._situation.user} -g {group} -m 2750 {folder}"'
+            note = f"root makes the directory:\n$ install -d -o {self._situation.user} -g {group} -m 2750 {folder}"
             return step._replace(notes=(note, *step.notes))
         return step
 

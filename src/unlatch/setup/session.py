@@ -60,7 +60,7 @@ class Session:
                 voice.say("nothing to undo")
                 return voice.OK
             for line in _undoings(planned, whole=dry_run):
-                (voice.say if dry_run else voice.tell_plainly)(showing.paint(line))
+                (voice.say if dry_run else voice.tell_plainly)(line)
             if dry_run:
                 return voice.OK
             if not yes and not self._questions.agree("--yes", "Undo this?"):
@@ -179,7 +179,7 @@ def _explain_conflicts(changed: ChangedSince) -> None:
         path = shlex.quote(conflict.since.path)
         voice.tell_plainly(f"{voice.clean(conflict.since.path)}, since setup wrote it:")
         for line in showing.difference(conflict.since):
-            voice.tell_plainly(showing.paint(f"  {line}"))
+            voice.tell_plainly(f"  {line}")
         away = f"mv {path} {path}.mine"
         hints.append(f"{away} && cp -p {shlex.quote(conflict.original)} {path}" if conflict.original else away)
     voice.fail(

@@ -14,34 +14,27 @@ from unlatch.setup.steps import Step
 
 _NAME = 12  # the longest name of a step
 _INDENT = " " * (_NAME + 4)
+_LABEL = 8
 
 
-def lines(steps: list[Step], *, whole: bool, width: int = 100) -> Iterator[str]:
+def lines(steps: list[Step], *, whole: bool, width: int) -> Iterator[str]:
     """The plan. A change of a file that is there is shown in full, always; a new one only if ``whole``."""
     for number, step in enumerate(steps, start=1):
-        says = voice.clean(step.says) + (" (already so)" if step.idle and not step.shown and not step.notes else "")
-        wrapped = textwrap.wrap(says, width - len(_INDENT), break_on_hyphens=False, break_long_words=False)
-        yield f"{number:>2} {step.name:<{_NAME}} {wrapped[0]}"
-        yield from (_INDENT + line for line in wrapped[1:])
+        settled = step.idle and not step.shown and not step.notes
+        says = _folded(step.says + (" (already so)" if settled else ""), width - len(_INDENT))
+        yield f"{number:>2} {step.name:<{_NAME}} {says[0]}"
+        yield from (_INDENT + line for line in says[1:])
         for change in step.changes:
-            yield from (_INDENT + line for line in _change(change, whole=whole))
+            yield from _change(change, whole=whole)
         for effect in step.effects:
             yield from _labelled("then", effect.text, width)
         for note in step.notes:
             yield from _labelled("note", note, width)
-        yield from ("    " + line for line in step.shown.splitlines())
-
-
-def paint(line: str) -> str:
-    """A line of a diff in the colours that everybody knows, for a terminal that has them (https://no-color.org)."""
-    mark = line.strip()[:1]
-    if mark not in ("+", "-") or not sys.stderr.isatty() or os.environ.get("NO_COLOR"):
-        return line
-    return line if os.environ.get("TERM", "dumb") == "dumb" else click.style(line, fg="green" if mark == "+" else "red")
+        yield from ("    " + line.replace("\t", "    ") for line in step.shown.splitlines())
 
 
 def difference(change: Change) -> Iterator[str]:
-    """What a change changes, fit for a terminal; "..." where lines are left out."""
+    """What a change changes, fit for a terminal, in the usual colours; "..." where lines are left out."""
     begun = False
     for line in changes.diff(change):
         if line.startswith("@@ "):
@@ -49,20 +42,35 @@ def difference(change: Change) -> Iterator[str]:
                 yield "..."
             begun = True
         elif begun or not line.startswith(("--- ", "+++ ")):
-            yield voice.clean(line.replace("\t", "    "))
+            yield _painted(voice.clean(line.replace("\t", "    ")))
+
+
+def _painted(line: str) -> str:
+    """For a terminal that has colours (https://no-color.org)."""
+    plain = not sys.stderr.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
+    colour = {"+": "green", "-": "red"}.get(line[:1])
+    return line if plain or colour is None else click.style(line, fg=colour)
 
 
 def _change(change: Change, *, whole: bool) -> Iterator[str]:
-    if not whole and changes.is_new(change):
-        kind = " (a directory)" if change.after.kind == "directory" else ""
-        yield f"new     {voice.clean(change.path)}{kind}"
-        return
-    label = {"absent": "new", change.after.kind: "changes"}.get(change.before.kind, "changes")
-    yield f"{label:<7} {voice.clean(change.path)}"
-    yield from ("  " + line for line in difference(change))
+    label = "new" if changes.is_new(change) else "changes"
+    kind = " (a directory)" if change.after.kind == "directory" else ""
+    yield f"{_INDENT}{label:<{_LABEL}}{voice.clean(change.path)}{kind}"
+    if not kind and (whole or not changes.is_new(change)):
+        yield from (f"{_INDENT}  {line}" for line in difference(change))
 
 
 def _labelled(label: str, text: str, width: int) -> Iterator[str]:
-    wrapped = textwrap.wrap(voice.clean(text), width - len(_INDENT) - 8, break_on_hyphens=False, break_long_words=False)
-    for number, line in enumerate(wrapped):
-        yield f"{_INDENT}{label if number == 0 else '':<7} {line}"
+    """Sentences are folded; a command ("$ ...") never is, so that it can be copied."""
+    for number, line in enumerate(_folded(text, width - len(_INDENT) - _LABEL)):
+        yield f"{_INDENT}{label if number == 0 else '':<{_LABEL}}{line}"
+
+
+def _folded(text: str, width: int) -> list[str]:
+    folded: list[str] = []
+    for line in voice.clean(text, lines=True).split("\n"):
+        fits = [line] if line.startswith("$ ") else textwrap.wrap(
+            line, width, break_on_hyphens=False, break_long_words=False
+        )  # fmt: skip
+        folded += fits or [""]
+    return folded

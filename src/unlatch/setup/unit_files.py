@@ -11,9 +11,12 @@ _KINDS = (".service", ".socket", ".timer", ".path", ".target")
 
 
 def units(manager: str, program: str) -> dict[str, str]:
-    """The units for "system" or "user" by name, starting this ``program``."""
+    """The broker's units for "system" or "user" by name, starting this ``program``.
+
+    Templates (agents and cards of one user) are left out: they are wanted by few, and not without their drop-ins.
+    """
     folder = f"{_SOURCE}/{manager}"
-    names = sorted(name for name in os.listdir(folder) if name.endswith(_KINDS))
+    names = sorted(name for name in os.listdir(folder) if name.endswith(_KINDS) and "@" not in name)
     return {name: _with_program(_read(f"{folder}/{name}"), program) for name in names}
 
 
