@@ -7,6 +7,7 @@ be opened by root.
 
 import os
 import re
+import shlex
 import stat
 import time
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,7 @@ UNITS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/s
          "/etc/systemd/user", "/usr/lib/systemd/user")  # fmt: skip
 SECONDS = 3.0  # for one user's files
 ALL_SECONDS = 30.0  # for everybody's
+_NAME = re.compile(r"[\w.-]+")
 _MANY = 10_000  # lines of passwd, unit files: far more than any host has
 _LOOK = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -60,17 +62,27 @@ def accounts(passwd: str) -> list[Account]:
     return found
 
 
-_ENVIRONMENT = re.compile(r"""^\s*Environment\s*=.*?\bGNUPGHOME=(?:"([^"]+)"|'([^']+)'|([^\s"']+))""", re.MULTILINE)
-_USER = re.compile(r"^\s*User\s*=\s*([\w.-]+)\s*$", re.MULTILINE)
-
-
 def homes_of_unit(text: str) -> tuple[str, list[str]]:
     """The user of a unit ("" is root, or what its other files say) and every absolute GNUPGHOME that it sets."""
-    text = text.replace("\\\n", " ")
-    named = ["".join(match) for match in _ENVIRONMENT.findall(text)]
-    expanded = [name.replace("%S", "/var/lib").replace("%h", "/root").replace("%%", "%") for name in named]
-    users = _USER.findall(text)
-    return users[-1] if users else "", [os.path.normpath(name) for name in expanded if name.startswith("/")]
+    user, homes = "", []
+    for line in text.replace("\\\n", " ").splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == "User" and _NAME.fullmatch(value.strip()):
+            user = value.strip()
+        elif name.strip() == "Environment":
+            for word in _words(value):
+                variable, _, home = word.partition("=")
+                home = home.replace("%S", "/var/lib").replace("%h", "/root").replace("%%", "%")
+                if variable == "GNUPGHOME" and home.startswith("/"):
+                    homes.append(os.path.normpath(home))
+    return user, homes
+
+
+def _words(value: str) -> list[str]:
+    try:
+        return shlex.split(value)  # quoted as for a shell (systemd.syntax(7))
+    except ValueError:
+        return []
 
 
 def find(

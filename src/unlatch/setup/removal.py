@@ -33,7 +33,7 @@ def check() -> int:
         voice.Problem(
             'without this pinentry the next use of a key ends in "No pinentry" and "No secret key"',
             *map(voice.clean, dict.fromkeys(undo(holder) for holder in found)),
-            'or by hand: take "pinentry-program" out of the file; then, as its user: gpgconf --kill gpg-agent',
+            'or by hand: take "pinentry-program" out; then, as its user: gpgconf --kill gpg-agent',
             f"to remove it all the same: {OVERRIDE} dpkg --remove unlatch",
         )
     )
