@@ -18,6 +18,7 @@ COMMANDS = (
     "env",
     "get",
     "key",
+    "lock",
     "log",
     "matrix",
     "ring",
