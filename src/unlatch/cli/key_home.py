@@ -8,6 +8,7 @@ from unlatch import origin
 from unlatch.cli import voice
 from unlatch.gnupg import errors, keys
 from unlatch.gnupg.agent import Agent
+from unlatch.gnupg.grants import Records
 from unlatch.gnupg.homes import Home
 from unlatch.gnupg.keyring import HomeKey, NoSuchKey, NotAKey
 
@@ -33,6 +34,11 @@ def user_name() -> str:
 def find_home() -> Home:
     """The home that GnuPG would use here."""
     return Home.find(os.environ, os.geteuid(), user_home())
+
+
+def records_of(home: Home) -> Records:
+    """Where the grants of a home are written down."""
+    return Records(home.directory, home.uid, os.environ, user_home())
 
 
 def may_start() -> bool:
@@ -73,7 +79,8 @@ def explain(error: Exception, home: Home) -> voice.Problem:
         case errors.TwoAgents():
             return voice.Problem(text, f'end the one that GnuPG does not use now: "{error.command}"')
         case errors.NoReply():
-            return voice.Problem(text, 'it hangs; "gpgconf --kill gpg-agent" ends it, and locks every key')
+            hint = f'"pkill -KILL -U {home.uid} -x gpg-agent" ends it, which locks every key'
+            return voice.Problem(text, hint)
         case errors.Gone():
             return voice.Problem(text, "it was ended, or restarted; run the same command again")
         case errors.Forbidden():

@@ -1,17 +1,16 @@
 """``unlatch key list``: which keys there are, and which are unlocked until when."""
 
 import json
-import os
 from typing import Any
 
 import click
 
 from unlatch.ask import boottime
 from unlatch.cli import voice
-from unlatch.cli.key_home import explain, find_home, open_agent, user_home
+from unlatch.cli.key_home import explain, find_home, open_agent, records_of
 from unlatch.errors import UnlatchError
 from unlatch.gnupg import keys
-from unlatch.gnupg.grants import Grant, Records, agent_life
+from unlatch.gnupg.grants import Grant, agent_life
 from unlatch.gnupg.keyring import HomeKey
 
 _USES = {"s": "sign", "e": "decrypt", "a": "ssh", "c": "certify"}
@@ -33,7 +32,7 @@ def list_keys(as_json: bool, whats: tuple[str, ...]) -> int:
     Without KEY all of them, those of ssh-add included.
     """
     home = find_home()
-    records = Records(home.directory, home.uid, os.environ, user_home())
+    records = records_of(home)
     try:
         with open_agent(home) as agent:
             found = keys.find(agent, home, whats)

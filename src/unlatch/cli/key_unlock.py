@@ -1,19 +1,18 @@
 """``unlatch key unlock``: one page unlocks one key or several, and gpg-agent keeps them for a stated time."""
 
-import os
 import time
 from datetime import datetime
 
 import click
 
 from unlatch.cli import key_configure, persons, voice
-from unlatch.cli.key_home import conf_of, describe, explain, find_home, open_agent, user_home, user_name
+from unlatch.cli.key_home import conf_of, describe, explain, find_home, open_agent, records_of, user_name
 from unlatch.errors import UnlatchError
 from unlatch.gnupg import keys
 from unlatch.gnupg.agent import Agent
 from unlatch.gnupg.ending import NoEnder
 from unlatch.gnupg.granting import Capped, Granting
-from unlatch.gnupg.grants import UNTIL_REBOOT, NotASpan, Records, parse_span
+from unlatch.gnupg.grants import UNTIL_REBOOT, NotASpan, parse_span
 from unlatch.gnupg.homes import Home
 from unlatch.gnupg.keyring import HomeKey
 from unlatch.gnupg.unlocking import Unlocking, WrongThreeTimes, is_unlocked
@@ -83,11 +82,6 @@ def unlock(
     except (UnlatchError, OSError) as error:
         raise explain_unlocking(error, home) from None
     return voice.OK
-
-
-def records_of(home: Home) -> Records:
-    """Where this home's grants are written down."""
-    return Records(home.directory, home.uid, os.environ, user_home())
 
 
 def _prepare(

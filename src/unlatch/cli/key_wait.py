@@ -5,8 +5,8 @@ import time
 import click
 
 from unlatch.cli import persons, voice
-from unlatch.cli.key_home import describe, explain, find_home, may_start, open_agent, user_name, word_for
-from unlatch.cli.key_unlock import Span, explain_unlocking, records_of, until_text
+from unlatch.cli.key_home import describe, explain, find_home, may_start, open_agent, records_of, user_name, word_for
+from unlatch.cli.key_unlock import Span, explain_unlocking, until_text
 from unlatch.errors import Expired, UnlatchError
 from unlatch.frontends.asking import Moot
 from unlatch.gnupg import gate, keys
