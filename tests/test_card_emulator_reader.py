@@ -38,9 +38,9 @@ def test_a_card_that_was_pulled_comes_back_locked(card_house: CardHouse) -> None
     unlock(card_house)
     card = card_house.card
     card_house.reader.remove()
-    until(lambda: "No such device" in serial(card_house), "the end of the card")
+    until(lambda: "No such device" in card_house.serial(), "the end of the card")
     card_house.reader.insert(card)
-    until(lambda: card.application_id in serial(card_house), "the card")
+    until(lambda: card.application_id in card_house.serial(), "the card")
     assert not card.verified()
     assert card.tries().pin == 3
 
@@ -64,7 +64,7 @@ def test_another_card_has_its_own_state(card_house: CardHouse) -> None:
     other = Card(serial=0xBEEF)
     other.set_pin(tries=1)
     card_house.reader.insert(other)
-    until(lambda: other.application_id in serial(card_house), "the other card")
+    until(lambda: other.application_id in card_house.serial(), "the other card")
     assert card_house.apdu("00 20 00 82") == "63C1"
 
 
@@ -72,11 +72,11 @@ def test_two_readers_have_a_card_each(card_house: CardHouse) -> None:
     """The second reader is there with a card of its own; scdaemon serves the one that it was told."""
     second = Card(serial=2)
     card_house.second.insert(second)
-    assert card_house.card.application_id in serial(card_house)
+    assert card_house.card.application_id in card_house.serial()
     assert card_house.reader_names() == list(READERS)
     card_house.run("gpgconf", "--kill", "all")
     card_house.use_reader(1)
-    assert second.application_id in serial(card_house)
+    assert second.application_id in card_house.serial()
 
 
 def test_a_slow_card_is_slow_and_a_stuck_one_stuck(card_house: CardHouse) -> None:
@@ -96,10 +96,10 @@ def test_without_a_reader_there_is_no_device(card_house: CardHouse) -> None:
     """pcscd without readers, and no pcscd at all: scdaemon says so at once; the next test has all of it back."""
     card_house.pcsc.stop()
     card_house.pcsc.start(readers=False)
-    assert "No such device" in serial(card_house)
+    assert "No such device" in card_house.serial()
     card_house.pcsc.stop()
     assert card_house.reader.card is None
-    assert "OK" not in serial(card_house).splitlines()
+    assert "OK" not in card_house.serial().splitlines()
 
 
 def test_a_reset_by_another_program_locks(card_house: CardHouse) -> None:
@@ -161,8 +161,3 @@ def unlock(house: CardHouse) -> None:
 
 def verify(value: bytes) -> str:
     return f"00 20 00 82 {len(value):02X} {value.hex()}"
-
-
-def serial(house: CardHouse) -> str:
-    """What scdaemon says when it is asked for the card."""
-    return house.run("gpg-connect-agent", "SCD SERIALNO", "/bye").decode()

@@ -20,10 +20,15 @@ What a test prepares: ``card.set_pin(b"...", tries=1)``, ``set_admin_pin``, ``se
 ``card.generate("auth", "ed25519")``: a key without gpg; ``Card(serial=7, extended=False)`` for another card;
 ``Card(tells_tries=True)``: a wrong PIN answers 63Cx; ``card.copy(serial=8)``.
 
-The hand: ``card_house.reader.remove()``, ``.insert(card)``, ``.replug()``; ``.pull_at(SIGN_OR_DECIPHER)`` in
-mid-operation; ``.delay = 0.5``; ``.hold()`` and ``.release()``; ``card.power_on()``: a reset by another program;
+The hand: ``card_house.reader.remove()``, ``.insert(card)``, ``.replug()`` return when pcscd has noticed (0.4 s);
+``.pull_at(SIGN_OR_DECIPHER)`` in mid-operation; ``.delay = 0.5``; ``.hold()`` and ``.release()``; ``card.power_on()``:
+a reset by another program, or a bad contact, which neither pcscd nor scdaemon notices;
 ``card_house.second.insert(Card(2))``: a card in the second reader (``card_house.use_reader(None)`` lets scdaemon
 choose); ``card_house.pcsc.stop()``: kill pcscd; ``card_house.pcsc.start(readers=False)``: no reader.
+
+With keys: ``card.gnupg.provision(card_house, "rsa2048")`` before any other program has talked to the card gives a card
+on which gpg made three keys ("rsa2048", "rsa3072", "rsa4096", "ed25519", "nistp256"), its certificate in the keyring,
+locked again, in 0.1 s; ``encrypt(card_house)`` makes a file for it.
 
 PIN tries: a test in which a try is spent has to announce it, by the program that will spend it::
 

@@ -120,12 +120,17 @@ class Card:
         with self._lock:
             self._passwords.several_signatures = not forced
 
-    def generate(self, slot: str, algorithm: str) -> None:
-        """Put a new key into a slot: "rsa2048", "rsa3072", "rsa4096", "ed25519", "cv25519", "nistp256"."""
+    def set_algorithm(self, slot: str, algorithm: str) -> None:
+        """What keys of a slot are made of: "rsa2048", "rsa3072", "rsa4096", "ed25519", "cv25519", "nistp256"."""
         number = SLOTS.index(slot)
         with self._lock:
-            self._algorithms[number] = algorithms.named(number, algorithm)
-            self._generate(number)
+            self._set_algorithm(number, algorithms.named(number, algorithm).attributes())
+
+    def generate(self, slot: str, algorithm: str) -> None:
+        """Put a new key into a slot."""
+        self.set_algorithm(slot, algorithm)
+        with self._lock:
+            self._generate(SLOTS.index(slot))
 
     # What a reader does.
 

@@ -10,10 +10,11 @@ from card import books
 from card.card import Card
 from card.pcsc import PCSC, READERS
 
+# s2k-count: the agent would calibrate it to 100 ms for each use of a software key; those here protect nothing.
 AGENT = """
 pinentry-program {pinentry}
 enable-ssh-support
-allow-loopback-pinentry
+s2k-count 65536
 """
 # The internal driver would look for USB readers of the machine; another reader than vpcd's is none of ours.
 SCDAEMON = 'disable-ccid\nreader-port "{reader}"\n'
@@ -35,6 +36,10 @@ class CardHouse(House):
         """The card in the first reader."""
         assert self.reader.card is not None, "there is no card"
         return self.reader.card
+
+    def serial(self) -> str:
+        """What scdaemon says when it is asked for the card."""
+        return self.run("gpg-connect-agent", "SCD SERIALNO", "/bye").decode()
 
     def replace(self, card: Card) -> None:
         """Put another card into the first reader before any program has talked to the one there."""

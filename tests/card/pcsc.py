@@ -14,7 +14,7 @@ from waiting import until
 
 from card.card import Card
 from card.namespace import Namespace
-from card.reader import Reader
+from card.reader import Notices, Reader
 
 PORT = 0x8C7B  # vpcd's first reader; the second one is at the next port
 DRIVER = "libifdvpcd.so"
@@ -33,7 +33,12 @@ class PCSC:
         self.log = self.root / "pcscd.log"
         self._daemon: subprocess.Popen[bytes] | None = None
         self.readers = [
-            Reader(functools.partial(self._dial, PORT + number), self.place.commands) for number in range(len(READERS))
+            Reader(
+                functools.partial(self._dial, PORT + number),
+                self.place.commands,
+                functools.partial(self._notices, name),
+            )
+            for number, name in enumerate(READERS)
         ]
         self.start()
 
@@ -44,8 +49,9 @@ class PCSC:
         configuration.write_text(_READER.format(port=PORT, driver=self.driver) if readers else "")
         # One that was killed leaves its socket and the file with its pid.
         shutil.rmtree(self.place.run / "pcscd", ignore_errors=True)
+        self.log.unlink(missing_ok=True)
         (self.place.run / "pcscd").mkdir(mode=0o755)
-        words = ["pcscd", "--foreground", *_without_polkit(), "--config", str(configuration)]
+        words = ["pcscd", "--foreground", "--info", *_without_polkit(), "--config", str(configuration)]
         self._daemon = self.place.start(*words, log=self.log)
         until(self._socket.exists, "pcscd's socket")
 
@@ -55,7 +61,7 @@ class PCSC:
         self._daemon.kill()
         self._daemon.wait()
         for reader in self.readers:
-            reader.remove()
+            reader.pull()
 
     @property
     def pid(self) -> int:
@@ -97,6 +103,13 @@ class PCSC:
         self.place.sweep(set(), set())
         self.place.close()
         shutil.rmtree(self.root)
+
+    def _notices(self, reader: str) -> Notices | None:
+        """How often this pcscd has seen a card come to this reader and go, which it says in its log."""
+        if self._daemon is None or self._daemon.poll() is not None:
+            return None
+        said = self.log.read_text(errors="replace")
+        return Notices(said.count(f"Card inserted into {reader}"), said.count(f"Card Removed From {reader}"))
 
     def _dial(self, port: int) -> socket.socket:
         line = self.place.socket()

@@ -4,6 +4,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable
+from typing import NamedTuple
 
 from waiting import until
 
@@ -14,15 +15,35 @@ from card.card import Card
 VERIFY, SIGN_OR_DECIPHER, AUTHENTICATE, GET_DATA, PUT_DATA, GENERATE = 0x20, 0x2A, 0x88, 0xCA, 0xDA, 0x47
 
 
-class Reader:
-    """One reader: ``connect`` opens a line to its driver in pcscd, ``witnesses`` gives the words of all programs."""
+class Notices(NamedTuple):
+    """What pcscd has noticed so far."""
 
-    def __init__(self, connect: Callable[[], socket.socket], witnesses: Callable[[], list[list[str]]]) -> None:
+    came: int
+    went: int
+
+
+class Reader:
+    """One reader.
+
+    Args:
+        connect: opens a line to its driver in pcscd.
+        witnesses: the words of all programs that run there.
+        noticed: what pcscd has noticed of this reader, None when it does not run. It looks every 0.4 s: a card that
+            comes back before it has looked was never away for pcscd and scdaemon, and nobody selects its application
+            again.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], socket.socket],
+        witnesses: Callable[[], list[list[str]]],
+        noticed: Callable[[], Notices | None],
+    ) -> None:
         self._connect = connect
+        self._noticed = noticed
         self._witnesses = witnesses
         self._line: socket.socket | None = None
         self._thread: threading.Thread | None = None
-        self._seen = threading.Event()
         self.card: Card | None = None
         self.cards: list[Card] = []  # all that were in it since the test began
         self.untouch()
@@ -38,17 +59,22 @@ class Reader:
         self._go.set()
 
     def insert(self, card: Card) -> None:
-        """Put a card in and wait until pcscd has seen it (it looks every 0.4 s)."""
+        """Put a card in and wait until pcscd has noticed."""
         assert self._line is None, "there is a card in this reader"
         self._take(card)
-        self._seen = threading.Event()
+        until(self._is_settled, "pcscd's notice that the last card went")
         self._line = until(self._dial, "pcscd's virtual reader")
         self._thread = threading.Thread(target=self._serve, args=(self._line,), daemon=True)
         self._thread.start()
-        assert self._seen.wait(10), "pcscd has not looked at the card"
+        until(lambda: not self._is_settled(), "pcscd's notice of the card")
 
     def remove(self) -> None:
-        """Take the card out; pcscd sees it within 0.4 s, or at the next command."""
+        """Take the card out and wait until pcscd has noticed, unless nobody looks any more."""
+        self.pull()
+        until(self._is_settled, "pcscd's notice that the card went")
+
+    def pull(self) -> None:
+        """Take the card out; who looks will see."""
         if self._line is not None:
             self._cut(self._line)
         if self._thread is not None and self._thread is not threading.current_thread():
@@ -57,7 +83,7 @@ class Reader:
         self._line = self._thread = self.card = None
 
     def replug(self) -> None:
-        """Take the card out and put it back; pcscd has seen both."""
+        """Take the card out and put it back; pcscd has noticed both."""
         card = self.card
         assert card is not None
         self.remove()
@@ -84,6 +110,11 @@ class Reader:
         """Answer again, beginning with what has been waiting."""
         self._go.set()
 
+    def _is_settled(self) -> bool:
+        """Does pcscd know of no card here, or is there no pcscd?"""
+        notices = self._noticed()
+        return notices is None or notices.came == notices.went
+
     def _take(self, card: Card) -> None:
         card.power_on()
         self.card = card
@@ -95,15 +126,11 @@ class Reader:
         return None
 
     def _serve(self, line: socket.socket) -> None:
-        looks = 0
         for message in vpcd.receive(line):
             card = self.card
             assert card is not None
             if message == vpcd.ANSWER_TO_RESET:
                 answer = card.answer_to_reset()
-                looks += 1
-                if looks > 1:  # the first one tells that a card is there, the second one is pcscd taking note of it
-                    self._seen.set()
             elif len(message) == 1:
                 card.power_on()
                 continue
