@@ -80,18 +80,14 @@ class Agent:
 
     @classmethod
     def _find(cls, home: Home, limit: Limit) -> "Agent | None":
-        paths = finding.places(home)
-        if len(paths) > 1:
-            # Behind a socket of systemd's there may be no agent yet, and to connect there would start a second one.
-            from unlatch.gnupg import holders
-
-            paths = holders.inhabited(paths) or paths
         live: list[Agent] = []
         try:
-            for path in paths:
+            for path in finding.agents_first(home):
+                if live and not _may_be_another(home, live[0].pid):
+                    break
                 agent = cls._try(path, home.uid, limit)
                 live += [agent] if agent is not None else []
-            _check_that_they_are_one(live)
+            _check_that_they_are_one(live, home)
         except BaseException:
             _close(live)
             raise
@@ -270,13 +266,21 @@ def patiently(
         sleep(_PIPE_PAUSE)
 
 
-def _check_that_they_are_one(agents: list[Agent]) -> None:
+def _may_be_another(home: Home, known: int) -> bool:
+    from unlatch.gnupg import processes  # only where there are two sockets
+
+    return processes.may_serve_too(home, known)
+
+
+def _check_that_they_are_one(agents: list[Agent], home: Home) -> None:
     """Several connections must lead to one process.
 
-    Of two, the agent of the host's unit is the right one; else the one that GnuPG uses now, which was found first.
+    Of two, the agent of the host's unit is the right one; else the one that GnuPG uses now.
     """
+    used = home.sockets()[home.uses_run()]
     live = sorted(
-        (Live(agent.socket, agent.pid) for agent in agents), key=lambda found: not finding.is_owned(found.socket)
+        (Live(agent.socket, agent.pid) for agent in agents),
+        key=lambda found: (not finding.is_owned(found.socket), found.socket != used),
     )
     for other in live[1:]:
         if other.pid != live[0].pid:

@@ -9,7 +9,7 @@ import time
 
 from unlatch import runtime
 from unlatch.gnupg.errors import NoReply
-from unlatch.gnupg.homes import AGENT, HOST_AGENTS, Home
+from unlatch.gnupg.homes import HOST_AGENTS, Home
 
 MAX_REDIRECTION = 511  # bytes; libassuan takes no larger file for one (assuan-socket.c, eval_redirection)
 _REDIRECTIONS = 2  # libassuan looks twice: when it makes the address, and when it connects (strace)
@@ -36,9 +36,17 @@ def places(home: Home) -> list[str]:
     in_home, in_run = home.sockets()
     found = [in_run, in_home] if home.uses_run() else [in_home, in_run]
     # A sandbox that hides the homes (ProtectHome=) hides what leads to the agent of the host's unit, not its socket.
-    if home.is_default and not os.path.isdir(home.directory):
+    if home.is_default and not os.path.isdir(home.directory) and not os.path.exists(home.unit_settings()):
         found.append(home.owned())
     return _without_copies([path for path in found if path and os.path.exists(redirected(path))])
+
+
+def agents_first(home: Home) -> list[str]:
+    """The same in the order in which to ask: in the home nobody but an agent listens.
+
+    In /run/user it may be systemd, without an agent yet, and to connect there would start a second one.
+    """
+    return sorted(places(home), key=lambda path: path != home.sockets()[0])
 
 
 def _without_copies(paths: list[str]) -> list[str]:
@@ -140,7 +148,7 @@ def is_hidden(home: Home) -> str:
 
     A sandbox (ProtectHome=) hides /run/user, and whoever starts an agent then starts a second one.
     """
-    from unlatch.gnupg import holders
+    from unlatch.gnupg import processes
 
-    in_run = home.sockets(AGENT)[1]
-    return in_run if not os.path.exists(in_run) and holders.listening(in_run) else ""
+    in_run = home.sockets()[1]
+    return in_run if not os.path.exists(in_run) and processes.is_listening(in_run) else ""

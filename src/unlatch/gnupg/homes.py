@@ -52,13 +52,20 @@ class Home(NamedTuple):
         return f"{self.directory}/{name}", f"{self.run_directory()}/{name}"
 
     def owned(self, name: str = AGENT) -> str:
-        """Where unlatch-agent@USER.service keeps a socket, if this home is its home; nothing for an unknown user."""
+        """Where unlatch-agent@USER.service keeps a socket, if this home is its home."""
+        return f"{HOST_AGENTS}/{self._user()}/{name}"
+
+    def unit_settings(self) -> str:
+        """The file that names another home than ~/.gnupg for that unit, if there is one."""
+        return f"/etc/unlatch/agent-{self._user()}.env"
+
+    def _user(self) -> str:
         import pwd
 
         try:
-            return f"{HOST_AGENTS}/{pwd.getpwuid(self.uid).pw_name}/{name}"
-        except KeyError:
-            return ""
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:  # then it has no unit either
+            return str(self.uid)
 
     def run_directory(self) -> str:
         """The directory of the sockets below /run/user/UID."""

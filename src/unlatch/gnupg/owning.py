@@ -9,9 +9,9 @@ import select
 from collections.abc import Iterator
 
 from unlatch.errors import Malformed
-from unlatch.gnupg import finding, holders
+from unlatch.gnupg import finding, processes
 from unlatch.gnupg.agent import Agent
-from unlatch.gnupg.errors import AgentTrouble, GpgError
+from unlatch.gnupg.errors import AgentTrouble, GpgError, NoAgent
 from unlatch.gnupg.homes import AGENT, EXTRA, RUN, SSH, Home
 from unlatch.runtime import Untrusted, make_private
 
@@ -43,10 +43,14 @@ def own(home: Home) -> Iterator[str]:
 
 
 def _end_others(home: Home) -> Iterator[str]:
-    others = [path for path in finding.places(home) if not finding.is_owned(path)]
-    for path in holders.inhabited(others):
+    for path in finding.agents_first(home):
+        # Without such a process it is an old socket, or one on which systemd listens; to ask there would start one.
+        if finding.is_owned(path) or not processes.may_serve_too(home):
+            continue
         try:
             yield _end(path, home.uid)
+        except NoAgent:
+            continue
         except (AgentTrouble, GpgError, Malformed, Untrusted, OSError) as error:
             yield f"the gpg-agent at {path} could not be ended: {error}"
 

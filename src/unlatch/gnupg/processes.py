@@ -1,48 +1,52 @@
-"""The children of an agent: the scdaemon that it runs, the pinentry with which it asks somebody; proc(5)."""
+"""What /proc tells about agents and their sockets, for when a connection would do harm or cannot be made.
+
+To connect is not harmless: behind a socket that systemd listens on, it starts an agent. An agent hides its descriptors
+from its own user (Debian makes it undumpable), so which socket is whose cannot be seen; its command line can.
+"""
 
 import os
-from typing import NamedTuple
+from collections.abc import Iterator
 
-MAX_READ = 4096  # bytes of a /proc file
+from unlatch.gnupg.homes import Home
 
-
-class Child(NamedTuple):
-    """A child process. ``stopped``: by a signal, until somebody sends it SIGCONT."""
-
-    pid: int
-    name: str
-    stopped: bool
-    is_pinentry: bool
+_ACCEPTS = 0x10000  # __SO_ACCEPTCON, in the flags of /proc/net/unix
+_NAME = "gpg-agent"
+_MAX_READ = 65536
 
 
-def children(pid: int) -> list[Child]:
-    """The children of a process, oldest first; none of a process that is gone or not ours to see."""
+def is_listening(path: str) -> bool:
+    """Whether a socket that was bound to ``path`` listens, in our network namespace; the path itself may be hidden."""
+    wanted = os.fsencode(path)
     try:
-        tasks = os.listdir(f"/proc/{pid}/task")
+        with open("/proc/net/unix", "rb") as table:
+            rows = [row for row in table if row.rstrip(b"\n").endswith(b" " + wanted)]
     except OSError:
-        return []
-    pids = {int(child) for task in tasks for child in _read(f"/proc/{pid}/task/{task}/children").split()}
-    return [child for child in map(_child, sorted(pids)) if child is not None]
+        return False
+    # proc(5): Num RefCount Protocol Flags Type St Inode Path
+    return any(int(row.split(None, 4)[3], 16) & _ACCEPTS for row in rows)
 
 
-def _child(pid: int) -> Child | None:
-    head, found, tail = _read(f"/proc/{pid}/stat").rpartition(")")
-    if not found:
-        return None
-    # A pinentry may be a script, so its own name is that of the interpreter: then the script's stands behind that.
-    words = _read(f"/proc/{pid}/cmdline").split("\0")[:3]
-    is_pinentry = any(os.path.basename(word).startswith("pinentry") for word in words)
-    return Child(pid, head.partition("(")[2], tail.split()[0] in ("T", "t"), is_pinentry)
+def may_serve_too(home: Home, known: int = 0) -> bool:
+    """Whether there is a process besides ``known`` that may be an agent of this home: this user's, and of no other."""
+    return any(pid != known and _is_its_agent(pid, home) for pid in _pids())
 
 
-def _read(path: str) -> str:
+def _pids() -> Iterator[int]:
+    return (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def _is_its_agent(pid: int, home: Home) -> bool:
+    status = dict(line.split(":\t", 1) for line in _read(pid, "status").splitlines() if ":\t" in line)
+    if status.get("Name") != _NAME or status.get("Uid", "").split("\t")[0] != str(home.uid):
+        return False
+    # As GnuPG's programs start it, it is told the home; as systemd does, it is not.
+    arguments = _read(pid, "cmdline").split("\0")
+    return "--homedir" not in arguments or home.directory in arguments
+
+
+def _read(pid: int, name: str) -> str:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return os.fsdecode(file.read(_MAX_READ))
     except OSError:
         return ""
-    try:
-        return os.read(descriptor, MAX_READ).decode("utf-8", "replace")
-    except OSError:  # it ended between the two
-        return ""
-    finally:
-        os.close(descriptor)
