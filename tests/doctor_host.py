@@ -11,6 +11,7 @@ from unlatch import __version__
 from unlatch.doctor import registry
 from unlatch.doctor.check import Check, Finding, Situation
 
+NOWHERE = "https://[::ffff:127.0.0.1]:9/"
 CHECKS = {check.name: check for check in registry.HOST}
 
 
@@ -26,7 +27,12 @@ def judge(check: Check[object], situation: Situation) -> list[Finding]:
 
 
 def examine(house: House, name: str, **environ: str) -> list[Finding]:
-    """What one check finds in a house."""
+    """What one check finds in a house. A name would be asked for outside of this machine, so the page is at an address
+    of its own, where nobody listens.
+    """
+    text, written = house.settings.read_text(), house.settings.stat().st_mtime_ns
+    house.settings.write_text(text.replace("https://unlock.test/", NOWHERE))
+    os.utime(house.settings, ns=(written, written))
     return judge(CHECKS[name], situation_of(house.environ(**environ)))
 
 

@@ -52,7 +52,7 @@ class PrivateNetwork:
         )  # fmt: skip
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == b"ready\n"
-        self._pid = self._holder.pid
+        self._pid: int = self._holder.pid
         if processes:
             children = Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text().split()
             self._pid = int(children[0])

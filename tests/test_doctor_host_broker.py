@@ -16,6 +16,7 @@ from doctor_host import examine, finding, situation_of
 from house import UNLATCH, House
 from real import absent
 from test_probe import Proxy
+from test_probe import _Proxy as _Handler
 from waiting import until
 
 import unlatch
@@ -187,10 +188,12 @@ class Behind(Proxy):
 
     def __init__(self, certificate: Path) -> None:
         super().__init__(certificate)
-        handler = self.RequestHandlerClass
-        self.RequestHandlerClass = type(  # type: ignore[assignment]
-            "Handler", (handler,), {"date_time_string": lambda _: formatdate(time.time() - 3600, usegmt=True)}
-        )
+        self.RequestHandlerClass = _Late
+
+
+class _Late(_Handler):
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return formatdate(time.time() - 3600, usegmt=True)
 
 
 def test_clock_fails(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Where the page listens and who may open it, containers that hide who comes, and what starts the broker at boot."""
 
+import functools
 import json
 import os
 import pwd
@@ -182,33 +183,49 @@ def hidden_behind(name: str, tmp_path: Path) -> containers.Facts:
         (seen,) = listeners(port)
         assert (seen.program, seen.pid, seen.family) == (name, process.pid, 4)
         process.send_signal(signal.SIGTERM)
-    return containers.Facts("", port, (seen.program,), (), named6=False, allowed=())
+    return containers.Facts("", port, (seen.program,), False, (), named6=False, allowed=())
 
 
 @pytest.mark.parametrize(
     ("facts", "state", "text"),
     [
         (
-            containers.Facts("", 443, ("docker-proxy",), ("docker-proxy",), True, ()),
+            containers.Facts("", 443, ("docker-proxy",), False, ("docker-proxy",), True, ()),
             "warning",
             "every client over IPv6",
         ),
-        (containers.Facts("", 443, ("docker-proxy",), ("docker-proxy",), False, ()), "ok", ""),
+        (containers.Facts("", 443, ("docker-proxy",), False, ("docker-proxy",), False, ()), "ok", ""),
         (
             containers.Facts(
-                "/etc/unlatch/unlatch.toml", 443, (), (), False, (Allowed("172.17.0.0/16", "docker0", True, False),)
+                "/etc/unlatch/unlatch.toml",
+                443,
+                (),
+                False,
+                (),
+                False,
+                (Allowed("172.17.0.0/16", "docker0", True, False),),
             ),
             "warning",
             "every container on docker0 counts as your proxy",
         ),
         (
             containers.Facts(
-                "/etc/unlatch/unlatch.toml", 443, (), (), False, (Allowed("172.17.0.1/32", "docker0", False, True),)
+                "/etc/unlatch/unlatch.toml",
+                443,
+                (),
+                False,
+                (),
+                False,
+                (Allowed("172.17.0.1/32", "docker0", False, True),),
             ),
             "warning",
             "this host's own address on docker0",
         ),
-        (containers.Facts("", 443, (), (), False, (Allowed("172.17.0.5/32", "docker0", False, False),)), "ok", ""),
+        (
+            containers.Facts("", 443, (), False, (), False, (Allowed("172.17.0.5/32", "docker0", False, False),)),
+            "ok",
+            "",
+        ),
     ],
 )
 def test_container_ports_fails_in_degrees(facts: containers.Facts, state: str, text: str) -> None:
@@ -229,10 +246,11 @@ def test_container_ports_passes(house: House) -> None:
         seen = network.inside(lambda: container_networks("/proc/thread-self"))
         assert seen == (Network("docker0", "172.17.0.0/16"), Network("docker0", "2001:db8:17::/64"))
         for allow_from, state in (("172.17.0.5/32", "ok"), ("172.17.0.0/16", "warning"), ("172.17.0.1/32", "warning")):
-            house.configure(f'allow_from = ["{allow_from}"]')
-            allowed = network.inside(lambda text=allow_from: containers._allowed((text,), seen))  # type: ignore[misc]
-            facts = CHECKS["container-ports"].probe(situation)._replace(allowed=allowed)  # type: ignore[attr-defined]
-            assert containers.judge(facts, situation).state == state, allow_from
+            house.settings.write_text(f'allow_from = ["{allow_from}"]\n')
+            allowed = network.inside(functools.partial(containers._allowed, (allow_from,), seen))
+            facts = CHECKS["container-ports"].probe(situation)
+            assert isinstance(facts, containers.Facts)
+            assert containers.judge(facts._replace(allowed=allowed), situation).state == state, allow_from
     finally:
         network.close()
 

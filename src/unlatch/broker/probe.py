@@ -154,7 +154,7 @@ def explain(error: Exception, clock: bool | None) -> str:
         case socket.gaierror():
             return "name: it cannot be resolved"
         case ssl.SSLCertVerificationError():
-            return f"certificate: {error.verify_message}{unset}"
+            return f"certificate: {error.verify_message.rstrip('.')}{unset}"
         case ssl.SSLError():
             return f"certificate: no TLS connection can be made{unset}"
         case TimeoutError():

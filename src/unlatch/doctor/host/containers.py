@@ -4,9 +4,9 @@ import ipaddress
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from unlatch.doctor.check import Check, Finding, Situation, command, ok, warning
+from unlatch.doctor.check import Check, Finding, Situation, command, ok, unknown, warning
 from unlatch.doctor.host.interfaces import Network, container_networks
-from unlatch.doctor.host.listeners import listeners
+from unlatch.doctor.host.listeners import is_listened, listeners
 from unlatch.doctor.host.names import is_own
 from unlatch.doctor.host.page_look import page_look
 from unlatch.doctor.host.served import served
@@ -29,13 +29,14 @@ class Allowed(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """``programs`` listen on the public port of this host; ``ipv6``: of them, those that listen on IPv6. ``named6``:
-    the name has an IPv6 address.
+    """``programs`` listen on the public port of this host (``hidden``: some do, and we are not shown which); ``ipv6``:
+    of them, those that listen on IPv6. ``named6``: the name has an IPv6 address.
     """
 
     file: str
     port: int
     programs: tuple[str, ...]
+    hidden: bool
     ipv6: tuple[str, ...]
     named6: bool
     allowed: tuple[Allowed, ...]
@@ -51,6 +52,7 @@ def probe(situation: Situation) -> Facts:
         loaded.path,
         port,
         tuple(sorted({each.program for each in there})),
+        not there and is_listened(port),
         tuple(sorted({each.program for each in there if each.family == 6})),
         any(":" in address for address in page_look(situation).names.addresses),
         _allowed(loaded.settings.allow_from, container_networks()),
@@ -92,6 +94,9 @@ def judge(facts: Facts, situation: Situation) -> Finding:
                 f"allow_from has {each.network}, this host's own address on {each.interface}: whoever comes through a "
             )
             return warning(f"{text}published port has it, and counts as your proxy", edit(situation, facts.file))
+    if facts.hidden:
+        text = f"which program listens on port {facts.port} is shown to root only"
+        return unknown(text, situation.as_root("unlatch", "doctor"))
     return ok("no published port hides who opens the page")
 
 

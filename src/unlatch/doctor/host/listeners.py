@@ -27,6 +27,11 @@ def listeners(port: int, proc: str = "/proc") -> tuple[Listener, ...]:
     return tuple(sorted(found))
 
 
+def is_listened(port: int, proc: str = "/proc") -> bool:
+    """Whether anybody listens on this port, also where we are not shown who."""
+    return bool(_inodes(port, 4, proc) or _inodes(port, 6, proc))
+
+
 def _inodes(port: int, family: int, proc: str) -> list[str]:
     """/proc/net/tcp, proc(5): local address in column 1, state in 3, inode in 9."""
     name = f"{proc}/net/tcp{'6' if family == 6 else ''}"

@@ -81,6 +81,9 @@ def _not_ours(reply: Reply, look: PageLook, see: str, situation: Situation) -> F
             return problem("proxy: redirects https:// to http://; redirects like that go round in circles", see)
         if location.startswith((look.url, "/")):
             return problem(f"proxy: redirects the page to itself ({reply.status}): a loop", see)
+    if reply.status in (502, 503, 504) and look.absent:
+        text = "a proxy answers; what is behind it can be seen when your broker runs, as while a ring waits"
+        return unknown(text, "unlatch ring")
     if reply.status in (502, 503, 504):
         see = situation.as_root("journalctl", "-n", "20", "-u", "caddy", "-u", "nginx")
     return problem(explain_status(reply.status), see)

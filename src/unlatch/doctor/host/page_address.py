@@ -4,20 +4,21 @@ import ipaddress
 from typing import NamedTuple
 
 from unlatch.broker.listen import free_between_brokers
-from unlatch.doctor.check import Check, Finding, Situation, ok, problem, warning
+from unlatch.doctor.check import Check, Finding, Situation, ok, problem, unknown, warning
 from unlatch.doctor.host.listeners import listeners
-from unlatch.doctor.host.served import served
+from unlatch.doctor.host.served import page_places, served
 from unlatch.doctor.host.words import edit
-from unlatch.settings import Tcp
 
 
 class Place(NamedTuple):
-    """A Unix socket's ``path``, or an address and port. ``held``: systemd listens there, also while no broker runs."""
+    """A Unix socket's ``path``, or an address and port. ``held``: systemd listens there, also while no broker runs;
+    None: that is not shown to us.
+    """
 
     path: str
     host: str = ""
     port: int = 0
-    held: bool = False
+    held: bool | None = False
 
 
 class Facts(NamedTuple):
@@ -37,13 +38,9 @@ def probe(situation: Situation) -> Facts:
     found = served(situation)
     settings = found.loaded.settings
     stays = found.place.host or found.status.whole
-    if found.status.listens:
-        places = tuple(_parse(text) for text in found.status.listens)
-    elif isinstance(settings.listen, Tcp):
-        places = (Place("", settings.listen.host, settings.listen.port),)
-    else:
-        places = (Place(settings.listen.path),)
-    held = tuple(place._replace(held=bool(place.port) and _by_systemd(place.port)) for place in places)
+    places = tuple(_parse(text) for text in page_places(found))
+    seen = situation.caller == 0  # nobody else is shown which sockets systemd has
+    held = tuple(place._replace(held=_by_systemd(place.port) if seen else None) for place in places)
     free = "" if stays else free_between_brokers(settings, found.uid)
     return Facts(found.loaded.path, stays, held, free, settings.public_url.startswith("https"))
 
@@ -64,15 +61,15 @@ def judge(facts: Facts, situation: Situation) -> Finding:
     change = edit(situation, facts.file)
     if facts.free:
         return problem(facts.free, change)
-    findings = [_judge_one(place, facts, change) for place in facts.places]
-    for state in ("problem", "warning", "ok"):
+    findings = [_judge_one(place, facts, change, situation) for place in facts.places]
+    for state in ("problem", "warning", "unknown", "ok"):
         for finding in findings:
             if finding.state == state:
                 return finding
     return ok("the page has no address while no broker runs")
 
 
-def _judge_one(place: Place, facts: Facts, change: str) -> Finding:
+def _judge_one(place: Place, facts: Facts, change: str, situation: Situation) -> Finding:
     if place.path:
         return ok(f"{place.path} can be opened by the proxy only")
     where = f"{place.host}:{place.port}"
@@ -85,6 +82,8 @@ def _judge_one(place: Place, facts: Facts, change: str) -> Finding:
             f"the page is served without TLS at {where}, a public address: who is on the way to the proxy can change it"
         )
         return problem(text, change)
+    if facts.proxied and place.held is None:
+        return unknown(f"whether systemd holds {where} is shown to root only", situation.as_root("unlatch", "doctor"))
     if facts.proxied and not place.held:
         text = (
             f"any user of this host can take {where} while the broker is stopped or starts anew, and the proxy would "

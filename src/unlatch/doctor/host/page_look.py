@@ -88,7 +88,8 @@ class PageLook(NamedTuple):
     """``file`` are the settings, ``probe`` is one of them. ``loopback``: the address is for this machine only, so there
     was nothing to look at.
 
-    ``broker``: why the broker did not watch, or nothing.
+    ``broker``: why the broker did not watch, or nothing. ``absent``: it is one that comes with the first prompt, and
+    has not come.
     """
 
     url: str
@@ -98,6 +99,7 @@ class PageLook(NamedTuple):
     names: Names = Names(())
     answers: tuple[Answer, ...] = ()
     broker: str = ""
+    absent: bool = False
 
     @property
     def host(self) -> str:
@@ -130,6 +132,7 @@ def _look(situation: Situation) -> PageLook:
         names=names,
         answers=_ask_all(names.addresses, found, situation),
         broker=watcher,
+        absent=found.status.absent and not found.place.host,
     )
 
 

@@ -8,11 +8,9 @@ import stat
 from typing import NamedTuple
 
 from unlatch.doctor.check import Check, Finding, Situation, ok, problem, unknown
-from unlatch.doctor.host.served import served
-from unlatch.settings import Unix
+from unlatch.doctor.host.served import HOST_PAGE, page_places, served
 
 PROXIES = ("caddy", "nginx", "haproxy", "apache2", "httpd", "traefik", "envoy", "lighttpd", "h2o", "varnishd")
-_HOST_SOCKET = "/run/unlatch-page/page.sock"  # systemd/system/unlatch-page.socket
 _MAX_STATUS = 1 << 16
 
 
@@ -41,14 +39,11 @@ class Facts(NamedTuple):
 def probe(situation: Situation) -> Facts:
     """Look at the socket, at the directories above it, and at the proxies that run."""
     found = served(situation)
-    listens = [text.removeprefix("unix:") for text in found.status.listens if text.startswith("unix:")]
-    listen = found.loaded.settings.listen
-    if not found.status.listens:
-        listens = [listen.path] if isinstance(listen, Unix) else [_HOST_SOCKET] * os.path.exists(_HOST_SOCKET)
-    path = listens[0] if listens else ""
+    paths = [text.removeprefix("unix:") for text in page_places(found) if text.startswith("unix:")]
+    path = paths[0] if paths else ""
     bars, missing = _bars(path) if path else ((), False)
     group = _group(bars[-1][2]) if bars and not missing else ""
-    return Facts(path, missing, bars, group, proxies(), path == _HOST_SOCKET)
+    return Facts(path, missing, bars, group, proxies(), path == HOST_PAGE)
 
 
 def _bars(path: str) -> tuple[tuple[tuple[str, int, int, int], ...], bool]:
@@ -65,19 +60,19 @@ def _bars(path: str) -> tuple[tuple[tuple[str, int, int, int], ...], bool]:
 
 
 def proxies(proc: str = "/proc") -> tuple[Proxy, ...]:
-    """The proxies that run here. Of one with a master that is root and workers that are not, the workers."""
-    found = set()
+    """The proxies that run here. A master that is root's connects to nothing: its workers count in its place."""
+    running: dict[int, tuple[int, Proxy]] = {}  # by pid: the parent's pid
     for name in os.listdir(proc):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, KeyError):
             with open(f"{proc}/{int(name)}/status", encoding="utf-8", errors="replace") as file:
                 fields = dict(line.split(":", 1) for line in file.read(_MAX_STATUS).splitlines() if ":" in line)
             program = fields["Name"].strip()
             if program in PROXIES:
                 uid, gid = (int(fields[field].split()[1]) for field in ("Uid", "Gid"))
                 groups = tuple(sorted({gid, *map(int, fields["Groups"].split())}))
-                found.add(Proxy(program, _user(uid), uid, groups))
-    unprivileged = {each.program for each in found if each.uid}
-    return tuple(sorted(each for each in found if each.uid or each.program not in unprivileged))
+                running[int(name)] = int(fields["PPid"]), Proxy(program, _user(uid), uid, groups)
+    masters = {parent for parent, proxy in running.values() if proxy.uid}
+    return tuple(sorted({proxy for pid, (_, proxy) in running.items() if proxy.uid or pid not in masters}))
 
 
 def _user(uid: int) -> str:

@@ -13,6 +13,7 @@ from unlatch.doctor.host.shared import Shared
 from unlatch.errors import UnlatchError
 
 ADMIN_SECONDS = 5.0  # for a line of the broker's
+HOST_PAGE = "/run/unlatch-page/page.sock"  # systemd/system/unlatch-page.socket
 _USER = "unlatch"  # systemd/unlatch.sysusers
 # What systemd gives the host's broker (systemd/system/unlatch.service), for when it does not run.
 _HOST_ENVIRON = {
@@ -197,6 +198,20 @@ def _written(path: str) -> float:
         return os.stat(path).st_mtime if path else 0.0
     except OSError:
         return 0.0
+
+
+def page_places(found: Served) -> tuple[str, ...]:
+    """The page's addresses as ``listen`` in the settings has them. What a broker says counts; else the socket that
+    systemd holds for the host's broker, if it is there; else the settings.
+    """
+    if found.status.whole:
+        return found.status.listens
+    if found.place.host and os.path.exists(HOST_PAGE):
+        return (f"unix:{HOST_PAGE}",)
+    listen = found.loaded.settings.listen
+    if isinstance(listen, config.Unix):
+        return (f"unix:{listen.path}",)
+    return (f"[{listen.host}]:{listen.port}" if ":" in listen.host else f"{listen.host}:{listen.port}",)
 
 
 def audit_file(found: Served) -> str:

@@ -28,7 +28,7 @@ class Folder(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """``user`` is the broker's. ``seen``: we may look at all."""
+    """``user`` is the broker's."""
 
     user: str
     folders: tuple[Folder, ...]
@@ -80,8 +80,9 @@ def judge(facts: Facts, situation: Situation) -> Finding:
         for finding in found:
             if finding.state == state:
                 return finding
-    least = min((folder.free for folder in facts.folders), default=0)
-    return ok(f"{facts.user} may write where it must; {_size(least)} free at least")
+    free = [folder.free for folder in facts.folders if not folder.missing]
+    room = f"; {_size(min(free))} free at least" if free else ""
+    return ok(f"{facts.user} may write where it must{room}")
 
 
 def _judge_one(folder: Folder, user: str, situation: Situation) -> Finding:

@@ -17,7 +17,9 @@ _ENABLED = ("enabled", "enabled-runtime", "static", "alias", "generated", "indir
 
 
 class Unit(NamedTuple):
-    """``enabled`` is what "systemctl is-enabled" says, "" for nothing that can be read; ``active`` likewise."""
+    """``enabled`` is what "systemctl is-enabled" says: "not-found" where it knows no such unit, "" where it could not
+    be asked; ``active`` likewise.
+    """
 
     name: str
     enabled: str
@@ -42,21 +44,24 @@ def ask(*options: str) -> tuple[Unit, ...]:
     """What systemctl says of each; ``options`` go to "is-enabled", which can look into another root."""
     enabled = _systemctl(*options, "is-enabled", *UNITS)
     active = [] if options else _systemctl("is-active", *UNITS)
-    # A unit that is not there has no line on standard output with older systemds: then ask for each by itself.
-    if len(enabled) != len(UNITS):
-        enabled = [(_systemctl(*options, "is-enabled", name) or [""])[0] for name in UNITS]
+    if enabled is not None and len(enabled) != len(UNITS):
+        # Older systemds say nothing on standard output of a unit that is not there: then ask for each by itself.
+        enabled = [(_systemctl(*options, "is-enabled", name) or ["not-found"])[0] for name in UNITS]
+    enabled, active = enabled or [], active or []
+    enabled += [""] * (len(UNITS) - len(enabled))
     active += [""] * (len(UNITS) - len(active))
     return tuple(Unit(*each) for each in zip(UNITS, enabled, active, strict=True))
 
 
-def _systemctl(*words: str) -> list[str]:
+def _systemctl(*words: str) -> list[str] | None:
+    """What it says on standard output; None: it does not run."""
     command = ["systemctl", "--no-pager", *words]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
-        return []
+        return None
     return done.stdout.split()
 
 
@@ -67,11 +72,14 @@ def judge(facts: Facts, situation: Situation) -> Finding:
     if not facts.booted:
         return warning("systemd does not run here: see that something starts the broker at boot", "unlatch status")
     if not any(unit.enabled for unit in facts.units):
-        return unknown("systemctl says nothing", situation.as_root("systemctl", "list-unit-files", "unlatch*"))
+        return unknown("systemctl could not be asked", situation.as_root("systemctl", "list-unit-files", "unlatch*"))
     failed = [unit.name for unit in facts.units if unit.active == "failed"]
     if failed:
         text = f"{listed(failed)} failed"
         return problem(text, situation.as_root("systemctl", "status", *failed))
+    if all(unit.enabled == "not-found" for unit in facts.units):
+        text = "systemd knows no unit of ours: after the next boot nobody is rung"
+        return problem(text, situation.as_root("systemctl", "list-unit-files", "unlatch*"))
     needed = [unit for unit in facts.units if unit.name != "unlatch-page.socket" or unit.enabled == "disabled"]
     off = [unit.name for unit in needed if unit.enabled not in _ENABLED]
     if off == ["unlatch-page.socket"]:
