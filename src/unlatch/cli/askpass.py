@@ -1,0 +1,149 @@
+"""``unlatch askpass``, also as ``unlatch-askpass``: the helper of ssh, ssh-add, sudo and git."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypedDict
+
+from unlatch import origin, runtime
+from unlatch.ask import Released
+from unlatch.cli import admin, voice
+from unlatch.errors import UnlatchError
+from unlatch.frontends import askpass
+from unlatch.frontends.asking import Phone, Wanted
+from unlatch.frontends.consent import Consent, Matter
+from unlatch.prompt import Verdict
+from unlatch.secret import Secret, forbid_core_dumps
+
+TRIES = 3  # for one process that asks: ssh-add asks again for ever
+MAX_RECORDS = 64  # of processes that asked
+
+
+def main() -> None:
+    """The entry point of ``unlatch-askpass``."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the end of this process withdraws its prompt
+    sys.exit(quickly(sys.argv[1:]))
+
+
+def quickly(arguments: Sequence[str]) -> int:
+    """Ask what the one argument says; the exit code. Nothing is raised, nothing but the answer goes to stdout."""
+    try:
+        return _answer(" ".join(arguments))
+    except Exception as error:
+        voice.complain(voice.explain(error))
+        return voice.FAILED
+
+
+def _answer(text: str) -> int:
+    forbid_core_dumps()
+    wanted = askpass.request(text, os.environ)
+    match wanted.kind:
+        case "confirm":
+            return voice.OK if _consents(wanted, "Allow", "Deny") else voice.FAILED
+        case "host-key":
+            # ssh reads the word; the exit code is the same for both.
+            _print(b"yes" if _consents(wanted, "Connect", "Do not connect") else b"no")
+            return voice.OK
+        case "notice":
+            return _show(wanted)
+        case _:
+            return _ask(wanted, text)
+
+
+def _ask(wanted: askpass.Request, text: str) -> int:
+    parent = os.getppid()
+    if wanted.again and _count(parent) >= TRIES:
+        voice.tell(f"error: {TRIES} wrong answers; giving up")
+        return voice.FAILED
+    attempt = _count(parent, more=1)
+    label = {"user": "User name", "pin": "PIN"}.get(wanted.kind, "")
+    prompt = Wanted(
+        kind="pin" if wanted.kind == "pin" else "passphrase",
+        title=wanted.title,
+        text=wanted.text,
+        error="That was wrong." if wanted.again else "",
+        attempt=(attempt, TRIES) if wanted.again and attempt <= TRIES else None,
+        keeper="program",
+        label=label,
+    )
+    with Phone(watched=_caller(), **_who()) as person:
+        secret = _patiently(lambda: person.ask(prompt, coalesce=f"askpass:{askpass.same(text)}"))
+        person.judge(Verdict("unknown", "The program was given it; it asks again if it was wrong."))
+        _print(bytes(secret.reveal()))
+        secret.wipe()
+    return voice.OK
+
+
+def _patiently(ask: Callable[[], Secret]) -> Secret:
+    """Ask; when another process with the same question led and is done, ask for ourselves."""
+    while True:
+        with contextlib.suppress(Released):
+            return ask()
+
+
+def _consents(wanted: askpass.Request, ok: str, notok: str) -> bool:
+    return Consent(**_who()).ask(Matter(wanted.title, wanted.text, ok, notok), _caller())
+
+
+def _show(wanted: askpass.Request) -> int:
+    """Show it until ssh ends us, which it does as soon as the key was touched."""
+    with contextlib.suppress(UnlatchError):  # ssh goes on without an answer, and without a notice too
+        Consent(**_who()).ask(Matter(wanted.title, wanted.text, kind="notice"), _caller())
+    return voice.OK
+
+
+class _Who(TypedDict):
+    command: str
+    uid: int
+    environ: Mapping[str, str]
+    home: str
+
+
+def _who() -> _Who:
+    uid = os.geteuid()
+    return {"command": "unlatch askpass", "uid": uid, "environ": os.environ, "home": admin.home(uid)}
+
+
+def _caller() -> tuple[int, ...]:
+    """A descriptor that becomes readable when the program that wants the answer has ended."""
+    try:
+        return (os.pidfd_open(os.getppid()),)
+    except OSError:
+        return ()
+
+
+def _print(answer: bytes) -> None:
+    data = memoryview(answer + b"\n")
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def _count(parent: int, *, more: int = 0) -> int:
+    """How often this process was asked by ``parent``, a process named by pid and start; written down in our state.
+
+    A state that cannot be written counts as one try only, so that nobody is asked for ever.
+    """
+    uid = os.geteuid()
+    folder = f"{runtime.own(uid, os.environ, admin.home(uid)).state}/askpass"
+    name = f"{folder}/{parent}-{origin.started(parent)}"
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        _forget(folder)
+        with open(os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "r+") as file:
+            count = int(file.read(8) or 0) + more
+            file.seek(0)
+            file.write(str(count))
+    except (OSError, ValueError):
+        return TRIES
+    return count
+
+
+def _forget(folder: str) -> None:
+    """Of processes that are gone."""
+    for name in os.listdir(folder)[:MAX_RECORDS]:
+        pid, _, started = name.partition("-")
+        if not pid.isdigit() or str(origin.started(int(pid))) != started:
+            with contextlib.suppress(OSError):
+                os.unlink(f"{folder}/{name}")
