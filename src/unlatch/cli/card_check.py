@@ -21,13 +21,7 @@ def quickly(arguments: list[str]) -> int | None:
     wanted = [argument for argument in arguments if argument != "--sign"]
     if len(wanted) > 1 or any(word.startswith("-") for word in wanted):
         return None
-    try:
-        return check("".join(wanted), sign="--sign" in arguments)
-    except KeyboardInterrupt:
-        return voice.INTERRUPTED
-    except voice.Problem as problem:
-        voice.complain(problem)
-        return problem.code
+    return check("".join(wanted), sign="--sign" in arguments)
 
 
 def check(wanted: str, *, sign: bool) -> int:

@@ -10,6 +10,8 @@ import os
 import sys
 from importlib import import_module
 
+from unlatch.cli import voice
+
 QUICK = {"card check": "unlatch.cli.card_check", "key check": "unlatch.cli.key_check"}
 
 
@@ -27,5 +29,12 @@ def _quickly(arguments: list[str]) -> int | None:
     module = QUICK.get(" ".join(arguments[:2]))
     if module is None or "_UNLATCH_COMPLETE" in os.environ:  # a shell that completes a command line
         return None
-    code: int | None = import_module(module).quickly(arguments[2:])
+    try:
+        code: int | None = import_module(module).quickly(arguments[2:])
+    except KeyboardInterrupt:
+        return voice.INTERRUPTED
+    except Exception as error:
+        problem = voice.explain(error)
+        voice.complain(problem)
+        return problem.code
     return code

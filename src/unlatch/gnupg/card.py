@@ -91,6 +91,12 @@ def serials(lines: Iterable[Line]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text.split(" ")[0] for keyword, text in lines if keyword == "SERIALNO" and text))
 
 
+def keypairs(lines: Iterable[Line]) -> dict[int, str]:
+    """The keygrips of the keys that are on a card, by their number: 1 signs, 2 decrypts, 3 logs in."""
+    found = (_PAIR.match(text) for keyword, text in lines if keyword == "KEYPAIRINFO")
+    return {int(match[2]): match[1] for match in found if match}
+
+
 def pin_status(text: str) -> PinStatus:
     """Read CHV-STATUS: ``+1+127+127+127+3+0+3``, where a plus is an escaped blank.
 
@@ -152,11 +158,7 @@ def _keys(lines: list[Line]) -> tuple[CardKey, ...]:
     """The keys that are there: scdaemon gives the keygrip of each, and the fingerprint if one was stored with it."""
     prints = {number: words[0] for number, words in _numbered(lines, "KEY-FPR") if words}
     algorithms = {number: _algorithm(words) for number, words in _numbered(lines, "KEY-ATTR")}
-    grips = {}
-    for text in (text for keyword, text in lines if keyword == "KEYPAIRINFO"):
-        found = _PAIR.match(text)
-        if found:
-            grips[int(found[2])] = found[1]
+    grips = keypairs(lines)
     return tuple(
         CardKey(
             use=use,

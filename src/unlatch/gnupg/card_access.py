@@ -15,7 +15,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from unlatch.gnupg import card, processes
+from unlatch.gnupg import card
 from unlatch.gnupg.agent import Agent, patiently
 from unlatch.gnupg.card import BLOCKED, LOCKED, UNLOCKED, Card, PinStatus
 from unlatch.gnupg.card_errors import (
@@ -36,6 +36,7 @@ from unlatch.gnupg.card_errors import (
     Touch,
     Unused,
 )
+from unlatch.gnupg.children import children_of
 from unlatch.gnupg.errors import (
     Cancelled,
     CardChanged,
@@ -60,6 +61,8 @@ QUICK_SECONDS = 4.0  # for what a card does in milliseconds; a check in front of
 SLOW_SECONDS = 30.0  # for what reads a lot or computes: LEARN on a slow card takes 3 s, a signature of RSA 4096 too
 _LOOK_AGAIN = 0.5  # pcscd looks every 0.4 s whether a card is still there
 
+# scdaemon 2.2 hands on its own status words (apdu.h, SW_HOST_...) as errors of APDU: 1000B is a card that just went.
+_HOST_STATUS = 0x100
 _AGENT = 4  # libgpg-error's number for who said it (err-sources.h.in)
 _VERIFIED, _BLOCKED_WORD, _TRIES_LEFT = 0x9000, 0x6983, 0x63C0
 # SHA-256 of "unlatch card check", bare and as RSA's DigestInfo (RFC 8017, 9.2 note 1).
@@ -180,6 +183,19 @@ def holder_of(agent: Agent, *, seconds: float = QUICK_SECONDS) -> str:
         return card.holder(dict(agent.status("SCD GETATTR DISP-NAME", seconds=seconds)).get("DISP-NAME", ""))
 
 
+def unlocks_something(agent: Agent, *, seconds: float = SLOW_SECONDS) -> bool:
+    """Whether the selected card has a key to log in or to decrypt with.
+
+    Without one, scdaemon gives the PIN to the card for signing only, and asks for it again each time (app-openpgp.c,
+    verify_chv2): there is nothing that unlocking could do.
+
+    Raises:
+        CardTrouble
+    """
+    with troubles(agent):
+        return card.keypairs(agent.status("SCD LEARN --keypairinfo", seconds=seconds)).keys() & {2, 3} != set()
+
+
 def learn(agent: Agent, *, seconds: float = SLOW_SECONDS) -> Card:
     """All that the selected card tells everybody.
 
@@ -241,7 +257,7 @@ def prove(agent: Agent, aid: str, *, seconds: float = SLOW_SECONDS) -> str:
     found = learn(agent, seconds=seconds)
     key = next((key for use in ("authenticate", "sign") for key in found.keys if key.use == use), None)
     if key is None:
-        raise NoKey(aid)
+        raise NoKey(aid, "sign")
     if key.touch:
         raise Touch(aid, key.use)
     data = f"{_DIGEST_INFO if key.algorithm.startswith('rsa') else ''}{_HASH}"
@@ -301,7 +317,12 @@ def _ask_card(agent: Agent, aid: str, seconds: float) -> int | None:
     """The card's own word about its PIN: 9000, 63Cx or 6983; None if it gives none."""
     if not card.tells_status(aid):
         return _BLOCKED_WORD if status_of(agent, seconds=seconds).pin == 0 else None
-    word = int.from_bytes(agent.ask("SCD APDU 00200082", seconds=seconds)[-2:], "big")
+    try:
+        word = int.from_bytes(agent.ask("SCD APDU 00200082", seconds=seconds)[-2:], "big")
+    except GpgError as error:
+        if error.code >> 8 == _HOST_STATUS:
+            raise missing() from None
+        raise
     known = word in (_VERIFIED, _BLOCKED_WORD) or word & 0xFFF0 == _TRIES_LEFT
     return (_BLOCKED_WORD if word == _TRIES_LEFT else word) if known else None
 
@@ -318,7 +339,7 @@ def _ask_scdaemon(agent: Agent, aid: str, seconds: float) -> bool:
 
 def _silent(agent: Agent, seconds: float) -> CardTrouble:
     """Why the agent does not answer: an open pinentry keeps everybody from the card, or scdaemon hangs."""
-    children = processes.children(agent.pid)
+    children = children_of(agent.pid)
     for child in children:
         if child.is_pinentry:
             return Occupied(child.pid)

@@ -123,10 +123,11 @@ class PulledOut(CardTrouble):
 
 
 class NoKey(CardTrouble):
-    """A card that can sign nothing."""
+    """A card without the keys that are needed to ``purpose``: "sign" something, or to be "unlock"ed for something."""
 
-    def __init__(self, aid: str) -> None:
-        super().__init__(f"the card {number_of(aid)} has neither an authentication key nor a signature key")
+    def __init__(self, aid: str, purpose: str) -> None:
+        keys = "a key to log in nor one to sign" if purpose == "sign" else "a key to log in nor one to decrypt"
+        super().__init__(f"the card {number_of(aid)} has neither {keys}")
         self.aid = aid
 
 

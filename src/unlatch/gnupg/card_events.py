@@ -17,10 +17,11 @@ import os
 import select
 
 from unlatch.errors import UnlatchError
-from unlatch.gnupg import card_access, processes
+from unlatch.gnupg import card_access
 from unlatch.gnupg.agent import Agent
 from unlatch.gnupg.card_errors import Empty, HeldByAnother, NoReader, NotOpenPGP, OtherCard, Unused
 from unlatch.gnupg.card_watch import ABSENT, UNKNOWN, Seen
+from unlatch.gnupg.children import children_of
 from unlatch.gnupg.errors import BrokenPipe
 from unlatch.gnupg.readers import Pcscd
 
@@ -48,7 +49,7 @@ class Events:
 
     def aim_at_processes(self, agent: int) -> None:
         """Begin to wait for the end of the agent with this pid, and of its scdaemon."""
-        scdaemon = next((child.pid for child in processes.children(agent) if child.name == "scdaemon"), 0)
+        scdaemon = next((child.pid for child in children_of(agent) if child.name == "scdaemon"), 0)
         for name, pid in (("gpg-agent", agent), ("scdaemon", scdaemon)):
             if pid > 0:
                 with contextlib.suppress(OSError):

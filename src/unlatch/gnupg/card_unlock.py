@@ -26,6 +26,7 @@ from unlatch.gnupg.card_errors import (
     Empty,
     FewTries,
     HeldByAnother,
+    NoKey,
     NoReader,
     NotOpenPGP,
     NotTried,
@@ -52,6 +53,7 @@ class Look(NamedTuple):
     holder: str
     state: PinState
     status: PinStatus
+    useful: bool = True  # it has a key that unlocking unlocks
 
     @property
     def number(self) -> str:
@@ -90,7 +92,8 @@ class AgentSession:
         """See :class:`Session`."""
         aid = card_access.select(self._agent, self._wanted)
         holder = card_access.holder_of(self._agent)
-        return Look(aid, holder, card_access.state_of(self._agent, aid), card_access.status_of(self._agent))
+        useful = card_access.unlocks_something(self._agent)
+        return Look(aid, holder, card_access.state_of(self._agent, aid), card_access.status_of(self._agent), useful)
 
     def give(self, aid: str, pin: Secret) -> None:
         """See :class:`Session`."""
@@ -165,10 +168,13 @@ def hurdle(look: Look, *, last_try: bool) -> None:
     """Check that the card may be given a PIN.
 
     Raises:
+        NoKey: it would be of no use.
         Blocked: it takes none any more.
         FewTries: it has fewer than two tries left, and the last one is not to be used.
     """
     status = look.status
+    if not look.useful:
+        raise NoKey(look.aid, "unlock")
     if look.state.state == BLOCKED or status.pin == 0:
         raise Blocked(look.aid, status.reset, status.admin)
     if status.pin < LOW and not last_try:
