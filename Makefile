@@ -5,15 +5,20 @@
 #   make test              the tests; make test-slow: those that must really wait
 #   make check             format, lint, types, import layers
 #   make bench             what it costs, as ratios measured in one run
+#   make deb               the Debian package, for this machine's /usr/bin/python3, into dist/
+#   make release           all files of a release and their checksums, into dist/ (docs/releasing.md)
+#   make lock              renew the lock files of packaging/
 #   make clean             forget the virtual environment and all that was built
 #
-# PYTHON=/path/to/python3 chooses the interpreter of .venv, PORT=8421 the port of the demo, JOBS=4 the test workers.
+# PYTHON=/path/to/python3 chooses the interpreter of .venv, PORT=8421 the port of the demo, JOBS=4 the test workers,
+# ARCH=arm64 another processor for the package; REHEARSE=1 lets "make release" build what is none yet.
 
 # Most of these tests wait for other programs rather than compute: two workers more than there are cores.
 JOBS ?= $(shell expr $$(nproc) + 2)
 BIN := .venv/bin
+BUILD := .make/build/bin
 
-.PHONY: help demo test test-slow check bench clean
+.PHONY: help demo test test-slow check bench deb release lock clean
 .NOTPARALLEL:
 
 help:
@@ -43,6 +48,18 @@ bench:
 	@tools/setup bench
 	@PYTHONPATH=tests $(BIN)/python tools/bench.py
 	@PYTHONPATH=tests $(BIN)/python tools/bench_matrix.py
+
+deb:
+	@tools/setup deb
+	@$(BUILD)/python tools/deb.py $(if $(ARCH),--architecture=$(ARCH))
+
+release:
+	@tools/setup deb
+	@$(BUILD)/python tools/release.py $(if $(REHEARSE),--rehearse)
+
+lock:
+	@tools/setup deb
+	@$(BUILD)/python tools/lock.py
 
 clean:
 	rm -rf .venv .make .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

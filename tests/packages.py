@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from typing import NamedTuple
 from real import absent, real
 
 ROOT = Path(__file__).parents[1]
+BUILDER = ROOT / ".make" / "build" / "bin" / "python"  # as "make deb" has it, with a locked hatchling
 PYTHON = "/usr/bin/python3"  # the system's, which the Debian package is built for
 SOURCES = ("pyproject.toml", "README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE", "src", "scripts", "systemd", "man",
            "docs", "packaging", "tools")  # fmt: skip
@@ -81,8 +81,8 @@ def build(checkout: Path, output: Path, **environ: str) -> Built:
     """Run tools/deb.py of a checkout as "make deb" does."""
     for program in ("dpkg-deb", PYTHON):
         real(program)
-    if not any((ROOT / ".make" / "wheels").glob("*/*.whl")):
-        absent("no wheels; tools/setup test fetches them")
+    if not BUILDER.exists() or not any((ROOT / ".make" / "wheels").glob("*/*.whl")):
+        absent("nothing to build packages with; tools/setup test fetches it")
     done = run_build(checkout, output, **environ)
     assert done.returncode == 0, done.stderr
     return Built(next(output.glob("*.whl")), Path(done.stdout.strip()))
@@ -91,7 +91,7 @@ def build(checkout: Path, output: Path, **environ: str) -> Built:
 def run_build(checkout: Path, output: Path, **environ: str) -> "subprocess.CompletedProcess[str]":
     """The same, whatever comes of it."""
     return subprocess.run(
-        [sys.executable, checkout / "tools" / "deb.py", "--output", output],
+        [BUILDER, checkout / "tools" / "deb.py", "--output", output],
         env={"PATH": os.environ["PATH"], "SOURCE_DATE_EPOCH": EPOCH} | environ,
         capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Renew packaging/requirements.txt: what the Debian package carries besides Unlatch, each file held by its sha256.
+"""Renew the lock files in packaging/, each file held by its sha256: what the Debian package carries besides Unlatch
+(requirements.txt), and what builds the wheel (build.txt), so that anybody can build the same again.
 
     make lock
 
@@ -19,19 +20,24 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "packaging" / "requirements.txt"
+BUILD = ROOT / "packaging" / "build.txt"
 PYTHONS = ("3.11", "3.12", "3.13")  # Debian 12, Ubuntu 24.04, Debian 13
 PROCESSORS = ("x86_64", "aarch64")
 EXTRAS = ("apprise", "matrix")  # whatever the documentation calls a notifier works in the package
-HEAD = """\
-# What the Debian package carries besides Unlatch, for Python {pythons} on {processors}.
-# Written by tools/lock; to renew it: make lock
+HEAD = f"""\
+# What the Debian package carries besides Unlatch, for Python {", ".join(PYTHONS)} on {" and ".join(PROCESSORS)}.
+# Written by tools/lock.py; to renew it: make lock
+"""
+BUILD_HEAD = """\
+# What builds the wheel. Its version stands in there, so the same wheel needs the same.
+# Written by tools/lock.py; to renew it: make lock
 """
 
 Pins = dict[str, tuple[str, set[str]]]
 
 
 def main() -> None:
-    """Resolve for every target and write the lock file."""
+    """Resolve for every target and write the lock files."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *(line for extra in EXTRAS for line in project["optional-dependencies"][extra])]
     pins: Pins = {}
@@ -39,7 +45,10 @@ def main() -> None:
         for processor in PROCESSORS:
             print(f"python {python}, {processor}", file=sys.stderr)
             merge(pins, resolve(wanted, pins, python, processor))
-    LOCK.write_text(text_of(pins))
+    LOCK.write_text(text_of(HEAD, pins))
+    build: Pins = {}
+    merge(build, resolve(["hatchling>=1.26"], build, PYTHONS[0], PROCESSORS[0]))
+    BUILD.write_text(text_of(BUILD_HEAD, build))
 
 
 def resolve(wanted: list[str], pins: Pins, python: str, processor: str) -> list[tuple[str, str, str]]:
@@ -78,9 +87,9 @@ def merge(pins: Pins, found: list[tuple[str, str, str]]) -> None:
         pins.setdefault(name, (version, set()))[1].add(digest)
 
 
-def text_of(pins: Pins) -> str:
+def text_of(head: str, pins: Pins) -> str:
     """A requirements file as pip reads it: one package each, with the hashes of all its wheels."""
-    lines = [HEAD.format(pythons=", ".join(PYTHONS), processors=" and ".join(PROCESSORS))]
+    lines = [head]
     for name, (version, digests) in sorted(pins.items()):
         lines.append(f"{name}=={version}" + "".join(f" \\\n    --hash=sha256:{digest}" for digest in sorted(digests)))
     return "\n".join(lines) + "\n"
