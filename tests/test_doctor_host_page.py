@@ -17,6 +17,7 @@ from doctor_host import CHECKS, judge, situation_of
 from house import UNLATCH, House
 from nginx import Nginx
 from private_network import PrivateNetwork
+from proxy import Caddy
 from real import real
 from waiting import until
 
@@ -261,6 +262,24 @@ def test_a_hanging_proxy_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     house.clear()
     assert found.state == "problem"
     assert "no answer in time" in found.text
+
+
+def test_page_passes_with_caddy(house: House, caddy: Caddy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real Caddy leaves the path as it is, compresses by itself, adds headers of its own, and names who asks. Its
+    address here is the loopback's, and that is all there is to say against it.
+    """
+    caddy.serve("web03", house)
+    house.settings.write_text(house.settings.read_text().replace("probe = false", ""))
+    house.start(UNLATCH, "serve")
+    until(house.is_served, "the broker")
+    monkeypatch.setattr(look_module, "find", lambda _: Names(("127.0.0.1",), here_only=True))
+    monkeypatch.setenv("SSL_CERT_FILE", str(caddy.authority))
+    situation = situation_of(house.environ())
+    names = ("page", "page-headers", "page-answers", "tls-end", "client-address", "plain-http")
+    found = {name: judge(CHECKS[name], situation)[0] for name in names}
+    assert found.pop("page").state == "warning"
+    assert {each.state for each in found.values()} == {"ok"}, found
+    assert found["client-address"].text == "the broker sees who opens the page: here 127.0.0.1"
 
 
 # Names
