@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from unlatch.errors import UnlatchError
-from unlatch.gnupg import card_access, ending, keys, processes
+from unlatch.gnupg import card_access, ending, keys
 from unlatch.gnupg.agent import Agent
 from unlatch.gnupg.card import UNLOCKED, is_openpgp, number_of, tells_status
 from unlatch.gnupg.card_errors import Hung, Occupied
+from unlatch.gnupg.children import children_of
 from unlatch.gnupg.errors import GpgError, NoAgent, TwoAgents
 from unlatch.gnupg.grants import Records
 from unlatch.gnupg.homes import Home
@@ -24,7 +25,7 @@ from unlatch.gnupg.reading import Unreadable
 
 _REFERENCES = (0x81, 0x82, 0x83)  # PW1 for signing, PW1 for the rest, PW3 (OpenPGP card 3.4, 7.2.2)
 _VERIFIED = b"\x90\x00"
-_SCDAEMON_PATIENCE = 10.0  # seconds; killscd is followed by 2 to 4 of broken pipe
+_PATIENCE = 2.0  # seconds for an agent to answer at all
 
 
 class Locked(NamedTuple):
@@ -48,11 +49,11 @@ def agents(home: Home) -> list[Agent]:
         AgentTrouble: one of them cannot be reached.
     """
     try:
-        return [Agent.open(home, start=False)]
+        return [Agent.open(home, start=False, seconds=_PATIENCE)]
     except NoAgent:
         return []
     except TwoAgents as two:
-        return [Agent.at(live.socket, home.uid) for live in (two.right, two.wrong)]
+        return [Agent.at(live.socket, home.uid, seconds=_PATIENCE) for live in (two.right, two.wrong)]
 
 
 def lock_keys(place: Place) -> list[Locked]:
@@ -170,7 +171,7 @@ def _clear(agent: Agent, aid: str) -> None:
 
 def _end_daemon(agent: Agent, trouble: Hung | Occupied) -> Locked:
     """A daemon that does not answer, or waits for a person, is ended: a card that nobody holds is reset by pcscd."""
-    daemons = [child.pid for child in processes.children(agent.pid) if child.name == "scdaemon"]
+    daemons = [child.pid for child in children_of(agent.pid) if child.name == "scdaemon"]
     if not daemons:
         return Locked("cards", trouble)
     for pid in daemons:
