@@ -66,6 +66,14 @@ class Patient(ServiceUser):
         found = [Finding(**each) for each in json.loads(done.stdout)] if done.stdout else []
         return Done(done.returncode, {each.check: each for each in found}, done.stdout, done.stderr)
 
+    def start_as_root(self, *command: str | Path) -> "subprocess.Popen[bytes]":
+        """Start a program as root where this user lives."""
+        return subprocess.Popen(
+            ["nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt", *map(str, command)],
+            env={"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"}, cwd="/", start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
     def root(self, *command: str | Path, **environ: str) -> "subprocess.CompletedProcess[str]":
         """Run a program as root where this user lives."""
         return subprocess.run(

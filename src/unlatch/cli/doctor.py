@@ -13,6 +13,7 @@ from unlatch.doctor import registry, report
 from unlatch.doctor.check import Checks, Finding, Situation, State
 from unlatch.doctor.run import examine
 
+CHOSEN = ("UNLATCH_CONFIG", "UNLATCH_RUNTIME_DIR")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # systemd.exec(5), for system services
 
 
@@ -37,7 +38,24 @@ Exit codes: 0 all well or warnings only, 1 a problem or an error,
     "--gnupghome", metavar="DIR", help="Look at this GNUPGHOME.  [default: $GNUPGHOME, else the user's ~/.gnupg]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects: check, state, text, hint.")
-def command(names: tuple[str, ...], user: str | None, gnupghome: str | None, as_json: bool) -> int:
+@click.option("--rehearse", "what", metavar="KEY|CARD", help="Lock this key or card, ring, unlock it, and prove it.")
+@click.option("--yes", is_flag=True, help="With --rehearse: do not ask whether to go on.")
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.IntRange(10, 3600),
+    default=300,
+    help="With --rehearse: how long somebody has to answer, 10 to 3600.  [default: 300]",
+)
+def command(
+    names: tuple[str, ...],
+    user: str | None,
+    gnupghome: str | None,
+    as_json: bool,
+    what: str | None,
+    yes: bool,
+    timeout: int,
+) -> int:
     """Check everything between a service's request and the phone, or only each CHECK that is named.
 
     One line each, with what to type below it.
@@ -50,17 +68,28 @@ def command(names: tuple[str, ...], user: str | None, gnupghome: str | None, as_
         voice.fail(
             f"there is no check called {voice.clean(min(unknown))}", 'run "unlatch doctor" for all', code=voice.USAGE
         )
+    if names and what:
+        voice.fail("a rehearsal makes its own checks", "leave out either --rehearse or the names", code=voice.USAGE)
     situation = _situation(user, gnupghome)
-    asker, host = (_chosen(checks, names) for checks in (registry.ASKER, registry.HOST))
-    findings = []
-    for finding in examine(asker, host, situation):
-        findings.append(finding)
+
+    def show(finding: Finding) -> None:
         if not as_json:
             for line in report.lines(finding, voice.clean, _paint):
                 voice.say(line)
+
+    findings = []
+    if what:
+        from unlatch.cli.doctor_rehearse import rehearse  # cards and keys, which the checks do without
+
+        findings = rehearse(situation, what, timeout, yes=yes, show=show)
+    else:
+        asker, host = (_chosen(checks, names) for checks in (registry.ASKER, registry.HOST))
+        for finding in examine(asker, host, situation):
+            findings.append(finding)
+            show(finding)
     if as_json:
         voice.say(json.dumps([finding._asdict() for finding in findings]))
-    else:
+    elif not what:
         voice.say(report.summary(findings))
     return _code(findings)
 
@@ -83,11 +112,23 @@ def _situation(name: str | None, gnupghome: str | None) -> Situation:
             f'as root: "unlatch doctor --as {voice.clean(entry.pw_name)}"',
         )
     # Another user's home must not be guessed from our own environment.
-    chosen = gnupghome or (os.environ.get("GNUPGHOME") if caller == entry.pw_uid else None) or f"{entry.pw_dir}/.gnupg"
-    if not chosen.startswith("/"):
-        chosen = os.path.abspath(chosen)
-    environ = {"GNUPGHOME": chosen, "PATH": PATH}
+    ours = os.environ.get("GNUPGHOME") if caller == entry.pw_uid else ""
+    chosen = os.path.abspath(gnupghome or ours or _home_of_unit(entry.pw_name) or f"{entry.pw_dir}/.gnupg")
+    # What somebody chose for all of Unlatch's programs (``unlatch env`` gives it to jobs) is no accident of this shell.
+    own = {name: os.environ[name] for name in CHOSEN if caller == entry.pw_uid and os.environ.get(name)}
+    environ = {"GNUPGHOME": chosen, "PATH": PATH} | own
     return Situation(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, chosen, environ, caller, __version__)
+
+
+def _home_of_unit(user: str) -> str:
+    """The GNUPGHOME that unlatch-agent@USER.service was given, "" for the usual one."""
+    try:
+        with open(f"/etc/unlatch/agent-{user}.env", encoding="utf-8", errors="replace") as file:
+            lines = file.read(65536).splitlines()
+    except OSError:
+        return ""
+    named = [line.partition("=")[2].strip().strip("\"'") for line in lines if line.startswith("GNUPGHOME=")]
+    return named[-1] if named else ""
 
 
 def _account(name: str) -> pwd.struct_passwd:

@@ -6,11 +6,13 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from unlatch.doctor import child, facts
 from unlatch.doctor.check import Check, Checks, Finding, Situation
 from unlatch.errors import Malformed
+
+F = TypeVar("F")
 
 HOST_SECONDS = 10.0  # for all of the host's checks together; each has shorter limits of its own
 _REASON = re.compile(r"!(\w{1,60} at [\w.]{1,60}(:\d{1,6})?)\Z", re.ASCII)
@@ -25,16 +27,26 @@ def examine(asker: Checks, host: Checks, situation: Situation) -> Iterator[Findi
 
 def _as_user(check: Check[Any], situation: Situation) -> list[Finding]:
     try:
-        said = child.run_as(situation, lambda: facts.dump(check.probe(situation)))
-        if said.startswith(child.FAILED):
-            reason = _REASON.match(said.decode("ascii", "replace"))
-            return check.failed(reason[1] if reason else "for a reason that cannot be read", situation)
-        found = facts.load(check.facts, said)
+        found = fetch(situation, check.facts, lambda: check.probe(situation))
     except child.NotFinished as error:
         return check.failed(str(error), situation)
-    except Malformed:
-        return check.failed("the answer cannot be read", situation)
     return _judged(check, situation, lambda: check.findings(found, situation))
+
+
+def fetch(situation: Situation, kind: type[F], work: Callable[[], F], seconds: float = child.SECONDS) -> F:
+    """The facts that ``work`` finds when the asking user runs it.
+
+    Raises:
+        NotFinished: it found none; the text is printable and quotes nothing.
+    """
+    said = child.run_as(situation, lambda: facts.dump(work()), seconds)
+    if said.startswith(child.FAILED):
+        reason = _REASON.match(said.decode("ascii", "replace"))
+        raise child.NotFinished(reason[1] if reason else "it failed for a reason that cannot be read")
+    try:
+        return facts.load(kind, said)
+    except Malformed:
+        raise child.NotFinished("the answer cannot be read") from None
 
 
 def _all_at_once(checks: Checks, situation: Situation) -> Iterator[Finding]:

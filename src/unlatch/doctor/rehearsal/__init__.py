@@ -1,0 +1,1 @@
+"""``unlatch doctor --rehearse``: lock, ring, unlock, prove; with the real key or card, while somebody watches."""
