@@ -154,7 +154,7 @@ def test_a_wrong_passphrase_in_the_cache_is_replaced(home: SoftwareKeys) -> None
     home.house.run("gpg-connect-agent", f"PRESET_PASSPHRASE {grip} -1 {SECOND.hex()}", "/bye")
     assert home.unlatch("key", "check", "a@x")[0] == 0  # by the agent's word
     code, _, errors = home.unlatch("key", "check", "--sign", "a@x")
-    assert code == 1
+    assert code == 7
     assert "does not work" in errors
     assert home.unlatch("key", "unlock", "--stdin", "a@x", feed=FIRST)[0] == 0
     assert home.unlatch("key", "check", "--sign", "a@x")[0] == 0

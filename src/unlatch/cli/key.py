@@ -33,7 +33,7 @@ Examples:
   ExecCondition=/usr/bin/unlatch key check 98E9FED71D711BDD
 
 \b
-Exit codes: 0 usable, 1 locked or unknown, 2 wrong usage.
+Exit codes: 0 usable, 1 an error, 2 wrong usage, 7 locked.
 """,
 )
 @click.option("--sign", is_flag=True, help="Prove it with a signature, or a decryption.")

@@ -1,10 +1,13 @@
 """``unlatch key check``: is a key usable now, without asking anybody? It stands in front of jobs, so it is quick."""
 
+from collections.abc import Iterable
+
 from unlatch.cli import voice
 from unlatch.cli.key_home import describe, explain, find_home, word_for
 from unlatch.errors import UnlatchError
 from unlatch.gnupg import keys
 from unlatch.gnupg.agent import Agent
+from unlatch.gnupg.errors import NoAgent
 from unlatch.gnupg.keyring import HomeKey
 
 SECONDS = 5.0  # an agent that says nothing for so long will not serve a job either
@@ -34,14 +37,15 @@ def check(whats: tuple[str, ...], *, sign: bool) -> int:
             found = keys.find(agent, home, whats, named=False)
             locked = [key for key in found if not key.usable]
             wrong = [key for key in found if sign and not locked and not keys.works_unasked(agent, key.grip)]
+    except NoAgent:
+        raise _locked_problem("no gpg-agent runs, so no key is unlocked", whats) from None
     except (UnlatchError, OSError) as error:
         raise explain(error, home) from None
     if locked:
         raise _locked(locked)
     if wrong:
-        names = ", ".join(map(describe, wrong))
-        hint = f'run "unlatch key unlock {word_for(wrong[0])}"'
-        raise voice.Problem(f"gpg-agent has a passphrase that does not work for {names}", hint)
+        text = f"gpg-agent has a passphrase that does not work for {', '.join(map(describe, wrong))}"
+        raise _locked_problem(text, map(word_for, wrong))
     return voice.OK
 
 
@@ -50,5 +54,9 @@ def _locked(locked: list[HomeKey]) -> voice.Problem:
     if cards:
         number = f" {cards[0].agent.serial}" if cards[0].agent.serial else ""
         return voice.Problem(f"this key is on a card: {describe(cards[0])}", f'run "unlatch card check{number}"')
-    words = " ".join(dict.fromkeys(map(word_for, locked)))
-    return voice.Problem(f"locked: {', '.join(map(describe, locked))}", f'run "unlatch key unlock {words}"')
+    return _locked_problem(f"locked: {', '.join(map(describe, locked))}", map(word_for, locked))
+
+
+def _locked_problem(text: str, words: Iterable[str]) -> voice.Problem:
+    command = " ".join(["unlatch key unlock", *dict.fromkeys(map(voice.clean, words))])
+    return voice.Problem(text, f'run "{command}"', code=voice.LOCKED)

@@ -29,7 +29,7 @@ from unlatch.secret import Secret
 
 # Exit codes, as the man page lists them.
 OK, FAILED, USAGE, WRONG, OVER, FURTHER, UNKNOWN, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 4, 5, 6, 130, 141
-LOCKED, BLOCKED, NO_CARD = 7, 8, 9  # of a card (unlatch-card(1))
+LOCKED, BLOCKED, NO_CARD = 7, 8, 9  # of a card or a key (unlatch-card(1), unlatch-key(1))
 
 MAX_TYPED = 4096  # bytes; the kernel's line editor takes no more (termios(3), canonical mode)
 
