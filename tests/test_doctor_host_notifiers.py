@@ -1,9 +1,6 @@
 """Each notifier, tried short of sending: real programs, real servers, a real homeserver; and what a boot would need."""
 
-import contextlib
 import json
-import os
-import pwd
 import socket
 import sys
 import time
@@ -14,7 +11,6 @@ from doctor_host import CHECKS, examine, finding, situation_of
 from house import UNLATCH, House
 from matrix.reader import Room
 from matrix.synapse import Synapse
-from real import absent
 from test_notify_apprise import Ntfy, ntfy
 from waiting import until
 
@@ -58,41 +54,6 @@ def test_notifiers_fails_for_a_command_without_its_interpreter(house: House) -> 
         f"it (command): {script} wants /nonexistent/python3, which is not there",
         "unlatch config check",
     )
-
-
-def test_notifiers_fails_for_a_command_that_the_brokers_user_may_not_run(tmp_path: Path) -> None:
-    """Tried as that user: root may run what the broker may not."""
-    if os.geteuid() != 0:
-        absent("only root can be somebody else")
-    script = Path("/tmp") / f"unlatch-closed-{os.getpid()}"
-    script.write_text("#!/bin/sh\n")
-    script.chmod(0o700)
-    try:
-        said = as_nobody("command", str(script))
-    finally:
-        script.unlink()
-    assert said == Said(f"the broker's user may not run {script}", "program")
-
-
-def as_nobody(kind: str, value: str) -> Said:
-    """What the child says when the broker's user is nobody. Where that user cannot read this Python, the very function
-    runs under its uid, in a process of this test.
-    """
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        with contextlib.suppress(BaseException):
-            entry = pwd.getpwnam("nobody")
-            os.setgroups([])
-            os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
-            os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
-            os.write(write, json.dumps(notifier_child.try_out(kind, (value,), plaintext=False)).encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as answer:
-        said = Said(*json.loads(answer.read()))
-    os.waitpid(pid, 0)
-    return said
 
 
 def test_notifiers_fails_when_the_last_message_was_not_delivered(house: House) -> None:
@@ -333,9 +294,9 @@ def test_boot_order_fails(house: House, ntfy: Ntfy) -> None:
     house.settings.write_text(text)
     found = finding(house, "boot-order")
     assert (found.state, found.hint) == ("warning", "unlatch answer")
-    assert (
-        "the proxy (::ffff:127.0.0.1) and the server of the notifier it (127.0.0.1) run on this very host" in found.text
-    )
+    assert "the proxy (::ffff:127.0.0.1) and the server of the notifier it (127.0.0.1) are this very host" in found.text
+    homeserver = boot_order.Facts((Needed("the server of the notifier it", "example.test", True),))
+    assert "after a boot nobody is rung before that is up" in boot_order.judge(homeserver, NOWHERE).text
 
 
 def test_boot_order_passes(house: House) -> None:

@@ -113,7 +113,7 @@ def test_a_host_as_the_manual_has_it(server: Server) -> None:
     assert found["storage"]["text"].startswith("unlatch may write where it must; ")
     assert found["notifiers"]["text"] == "phone (command): not used since the broker's start"
     assert found["page-socket"]["text"].endswith(f" may open {server.house.root}/page/page.sock")
-    assert "the proxy (203.0.113.7) runs on this very host" in found["boot-order"]["text"]
+    assert "the proxy (203.0.113.7) is this very host" in found["boot-order"]["text"]
     assert server.root(f"cat {server.house.root}/log/audit.jsonl || true") == ""
 
 

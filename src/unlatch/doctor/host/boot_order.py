@@ -14,6 +14,8 @@ from unlatch.doctor.host.served import served
 from unlatch.doctor.host.words import listed
 from unlatch.settings import is_loopback as is_loopback_name
 
+PROXY = "the proxy"
+
 
 class Needed(NamedTuple):
     """A host that a ring needs, and what for. ``here``: an address of it is this machine's."""
@@ -33,7 +35,7 @@ def probe(situation: Situation) -> Facts:
     """Resolve each name, and see whether a socket can be bound to what comes."""
     settings = served(situation).loaded.settings
     host = (urlsplit(settings.public_url).hostname or "").strip("[]")
-    needed = [] if is_loopback_name(host) else [_needed("the proxy", host)]
+    needed = [] if is_loopback_name(host) else [_needed(PROXY, host)]
     for look in notifier_looks(situation):
         if look.server:
             needed.append(_needed(f"the server of the notifier {look.name}", look.server))
@@ -50,11 +52,9 @@ def judge(facts: Facts, _: Situation) -> Finding:
     if not here:
         return ok("neither proxy nor homeserver is this host")
     what = listed([f"{each.what} ({each.host})" for each in here])
-    verb = "runs" if len(here) == 1 else "run"
-    text = f"{what} {verb} on this very host: after a boot nobody can be rung, or open a link, before that is up"
-    return warning(
-        f"{text}; nothing that it waits for may need a ring, and the way in is unlatch answer", "unlatch answer"
-    )
+    lost = "nobody is rung" if all(each.what != PROXY for each in here) else "no link opens"
+    text = f"{what} {'is' if len(here) == 1 else 'are'} this very host: after a boot {lost} before that is up"
+    return warning(f"{text}, so nothing that it waits for may need a ring; the way in is ssh", "unlatch answer")
 
 
 BOOT_ORDER = Check(

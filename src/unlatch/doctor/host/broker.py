@@ -50,11 +50,16 @@ def judge_fingerprint(facts: Facts, situation: Situation) -> Finding:
     """The page is where secrets are typed: the one that is served must be the one that was installed."""
     served_page = facts.status.page
     if not served_page:
-        return ok(f"the installed page has SHA-256 {facts.ours}")
+        return ok(f"the installed page has SHA-256 {_short(facts.ours)}")
     if served_page != facts.ours:
-        text = f"the broker serves a page with SHA-256 {served_page}, installed is {facts.ours}"
+        text = f"the broker serves a page with SHA-256 {_short(served_page)}, installed is {_short(facts.ours)}"
         return problem(text, _restart(facts, situation))
-    return ok(f"SHA-256 {facts.ours}, as installed; releases publish theirs")
+    return ok(f"SHA-256 {_short(facts.ours)}, as installed; unlatch status has all of it, releases publish theirs")
+
+
+def _short(fingerprint: str) -> str:
+    """Enough to tell two apart on a line."""
+    return f"{fingerprint[:16]}..."
 
 
 def _look_at(facts: Facts, situation: Situation) -> str:
