@@ -68,7 +68,7 @@ def _ask(wanted: askpass.Request, text: str) -> int:
         keeper="program",
         label=label,
     )
-    with Phone(watched=_caller(), **_who()) as person:
+    with Phone(moot=_caller(), **_who()) as person:
         secret = _patiently(lambda: person.ask(prompt, coalesce=f"askpass:{askpass.same(text)}"))
         person.judge(Verdict("unknown", "The program was given it; it asks again if it was wrong."))
         _print(bytes(secret.reveal()))
@@ -84,13 +84,13 @@ def _patiently(ask: Callable[[], Secret]) -> Secret:
 
 
 def _consents(wanted: askpass.Request, ok: str, notok: str) -> bool:
-    return Consent(**_who()).ask(Matter(wanted.title, wanted.text, ok, notok), _caller())
+    return Consent(**_who()).ask(Matter(wanted.title, wanted.text, ok, notok), _watched())
 
 
 def _show(wanted: askpass.Request) -> int:
     """Show it until ssh ends us, which it does as soon as the key was touched."""
     with contextlib.suppress(UnlatchError):  # ssh goes on without an answer, and without a notice too
-        Consent(**_who()).ask(Matter(wanted.title, wanted.text, kind="notice"), _caller())
+        Consent(**_who()).ask(Matter(wanted.title, wanted.text, kind="notice"), _watched())
     return voice.OK
 
 
@@ -106,12 +106,17 @@ def _who() -> _Who:
     return {"command": "unlatch askpass", "uid": uid, "environ": os.environ, "home": admin.home(uid)}
 
 
-def _caller() -> tuple[int, ...]:
-    """A descriptor that becomes readable when the program that wants the answer has ended."""
+def _caller() -> int:
+    """A descriptor that becomes readable when the program that wants the answer has ended; -1 when there is none."""
     try:
-        return (os.pidfd_open(os.getppid()),)
+        return os.pidfd_open(os.getppid())
     except OSError:
-        return ()
+        return -1
+
+
+def _watched() -> tuple[int, ...]:
+    caller = _caller()
+    return (caller,) if caller >= 0 else ()
 
 
 def _print(answer: bytes) -> None:
