@@ -47,6 +47,7 @@ check:
 bench:
 	@tools/setup bench
 	@PYTHONPATH=tests $(BIN)/python tools/bench.py
+	@PYTHONPATH=tests $(BIN)/python tools/bench_key.py
 	@PYTHONPATH=tests $(BIN)/python tools/bench_matrix.py
 
 deb:
