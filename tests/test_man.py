@@ -23,6 +23,12 @@ def test_mandoc_finds_nothing_to_complain_of(page: Path) -> None:
     assert [line for line in done.stdout.splitlines() if OUR_PAGES not in line] == []
 
 
+def about(command: str) -> str:
+    """All that the manual says of a command: unlatch(1), and the command's own page if it has one."""
+    own = f"unlatch-{command}.1"
+    return text_of("unlatch.1") + (text_of(own) if own in [page.name for page in PAGES] else "")
+
+
 def text_of(name: str) -> str:
     """A page's source without the escapes and macros that stand within options."""
     source = next(page for page in PAGES if page.name == name).read_text()
@@ -32,10 +38,10 @@ def text_of(name: str) -> str:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_stands_in_the_manual(name: str) -> None:
     """Nothing that --help knows is missing there."""
-    page = text_of("unlatch.1")
+    page = about(name)
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
-    assert f".Cm {name}" in page
+    assert f".Cm {name}" in text_of("unlatch.1")
     commands = [command, *getattr(command, "commands", {}).values()]
     for option in (parameter for each in commands for parameter in each.params if isinstance(parameter, click.Option)):
         assert option.opts[0] in page
