@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict
 
+import click
+
 from unlatch import origin, runtime
 from unlatch.ask import Released
 from unlatch.cli import admin, voice
@@ -19,6 +21,26 @@ from unlatch.secret import Secret, forbid_core_dumps
 
 TRIES = 3  # for one process that asks: ssh-add asks again for ever
 MAX_RECORDS = 64  # of processes that asked
+
+
+@click.command(
+    short_help="Ask for ssh, sudo or git.",
+    context_settings={"ignore_unknown_options": True},
+    epilog="""\b
+Example (unlatch env --askpass prints all of the variables):
+  $ SSH_ASKPASS=/usr/bin/unlatch-askpass SSH_ASKPASS_REQUIRE=force ssh-add
+
+\b
+Exit codes: 0 answered or allowed, 1 not.
+""",
+)
+@click.argument("text", nargs=-1)
+def command(text: Sequence[str]) -> int:
+    """Ask a person what TEXT says, and print the answer: for SSH_ASKPASS, SUDO_ASKPASS and GIT_ASKPASS.
+
+    Those take a program without arguments: name the link unlatch-askpass there.
+    """
+    return quickly(text)
 
 
 def main() -> None:

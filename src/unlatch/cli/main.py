@@ -12,6 +12,7 @@ from unlatch.cli import completion, voice
 COMMANDS = (
     "agent",
     "answer",
+    "askpass",
     "card",
     "config",
     "doctor",
@@ -27,6 +28,7 @@ COMMANDS = (
     "serve",
     "setup",
     "status",
+    "systemd-agent",
 )
 
 EXAMPLE = """\b
@@ -45,7 +47,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's signature
         if cmd_name not in COMMANDS:
             return None
-        found = importlib.import_module(f"unlatch.cli.{cmd_name}").command
+        found = importlib.import_module(f"unlatch.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(found, click.Command)
         return found
 
