@@ -28,13 +28,13 @@ end_to_end = true
 class Tenant:
     """A user of a machine with a key, its ``gpg-agent.conf`` naming the package's pinentry."""
 
-    def __init__(self, machine: Machine, name: str = "api") -> None:
+    def __init__(self, machine: Machine, name: str = "api", *, pinentry: str = PINENTRY) -> None:
         self.machine = machine
         self.name = name
         machine.add_user(name)
         self.home = f"/home/{name}"
         self.conf = f"{self.home}/.gnupg/gpg-agent.conf"
-        self.shell("mkdir -m 700 .gnupg; cat >.gnupg/gpg-agent.conf", feed=AGENT.format(pinentry=PINENTRY).encode())
+        self.shell("mkdir -m 700 .gnupg; cat >.gnupg/gpg-agent.conf", feed=AGENT.format(pinentry=pinentry).encode())
         self.run(*GPG, *LOOPBACK, "--quick-gen-key", OWNER, "future-default", "default", "never", feed=PASSPHRASE)
         self.shell(f"{' '.join(GPG)} --trust-model always -e -r '{OWNER}' >secret.gpg", feed=PLAINTEXT)
         self.run("gpg-connect-agent", "RELOADAGENT", "/bye")
