@@ -26,6 +26,7 @@ from unlatch.gnupg.card_errors import (
     Empty,
     FewTries,
     HeldByAnother,
+    Hung,
     NoKey,
     NoReader,
     NotOpenPGP,
@@ -37,7 +38,7 @@ from unlatch.gnupg.card_errors import (
     WrongPin,
     tries_left,
 )
-from unlatch.gnupg.errors import BadPin, BrokenPipe, PinBlocked
+from unlatch.gnupg.errors import BadPin, BrokenPipe, Gone, PinBlocked
 from unlatch.prompt import Key, Verdict
 from unlatch.secret import Secret
 
@@ -188,6 +189,8 @@ def objection(pin: Secret, refused: list[Secret], longest: int) -> str:
         return f"a PIN has at least {MIN_PIN} characters; this one was not tried and cost nothing"
     if size > most:
         return f"a PIN of this card has at most {most} characters; this one was not tried and cost nothing"
+    if 0 in pin.reveal():  # GnuPG would cut it off there, and the card count a wrong PIN
+        return "GnuPG cannot give a PIN with a NUL byte to the card; this one was not tried and cost nothing"
     # Each is compared, in constant time (Secret), whichever it is.
     if any([pin == other for other in refused]):  # noqa: C419  # a generator would stop early
         return "the card has just refused this PIN; it was not tried again and cost nothing"
@@ -256,10 +259,11 @@ class _Dialogue:
     def _look(self) -> Look:
         with self._visit() as session:
             look = session.look()
-            if look.state.lying:  # scdaemon would say OK to any PIN, and not show it to the card
-                session.renew()
-                look = session.look()
-        return look
+            if not look.state.lying:
+                return look
+            session.renew()  # it would say OK to any PIN, and not show it to the card
+        with self._visit() as session:
+            return session.look()
 
     def _check(self, look: Look) -> None:
         """What stands in the way of another question; after a wrong PIN, that PIN is what went wrong."""
@@ -293,26 +297,24 @@ class _Dialogue:
             except (BadPin, PinBlocked):
                 self._refused.append(Secret(pin.reveal()))
                 return _refusal(before, session.look())
-            except PulledOut:
-                return self._pulled_out(before, pin)
+            except (PulledOut, Hung, BrokenPipe, Gone) as error:
+                return self._broken_off(before, pin, error)
             after = session.look()
         if after.state.state != UNLOCKED:
             raise StillLocked(after.aid, lying=after.state.lying)
         return None
 
-    def _pulled_out(self, before: Look, pin: Secret) -> WrongPin | NotTried | None:
-        """The card went away with the PIN: what is known is what its counters say, if it is back already."""
+    def _broken_off(self, before: Look, pin: Secret, error: UnlatchError) -> WrongPin:
+        """Nobody said what became of the PIN. What can be known is what the card's counters say, if it is there."""
         try:
             with self._visit() as session:
                 after = session.look()
         except UnlatchError:
-            raise PulledOut(
-                "the card went away while it was given the PIN; its tries tell what became of that"
-            ) from None
+            raise PulledOut(f"{error}; what became of the PIN is not known") from None
         if after.aid == before.aid and after.status.pin < before.status.pin:
             self._refused.append(Secret(pin.reveal()))
             return WrongPin(after.aid, after.status.pin)
-        raise PulledOut("the card went away while it was given the PIN, which cost no try")
+        raise PulledOut(f"{error}, which cost no try")
 
 
 def _refusal(before: Look, after: Look) -> WrongPin | NotTried:
