@@ -14,7 +14,17 @@ from typing import NoReturn, TypeVar
 
 from unlatch import runtime
 from unlatch.gnupg import finding
-from unlatch.gnupg.errors import BrokenPipe, Gone, GpgError, Live, NoAgent, NoReply, TwoAgents, from_wire
+from unlatch.gnupg.errors import (
+    BrokenPipe,
+    CardDaemonEnded,
+    Gone,
+    GpgError,
+    Live,
+    NoAgent,
+    NoReply,
+    TwoAgents,
+    from_wire,
+)
 from unlatch.gnupg.finding import Limit
 from unlatch.gnupg.homes import Home
 from unlatch.secret import Secret
@@ -244,24 +254,27 @@ class Agent:
 def patiently(
     what: Callable[[], _Result],
     *,
+    repeatable: bool = False,
     seconds: float = PIPE_SECONDS,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> _Result:
-    """Do something with a card, and again while the agent only says "Broken pipe", for at most ``seconds``.
+    """Do something with a card, and again while the agent has no scdaemon to do it with, for at most ``seconds``.
 
-    After killscd, or when scdaemon crashed, the agent says so for 2 to 4 s until it starts a new one. ``what`` must be
-    safe to repeat: the error comes before anything reached the card.
+    After killscd, or when scdaemon crashed, the agent says "Broken pipe" for 2 to 4 s, until it starts another: nothing
+    reached the card, so ``what`` is done again. A connection that had used the scdaemon is told "End of file" first,
+    and a command in whose middle it ended is, too. That is repeated only if ``repeatable``: never say so of a PIN.
 
     Raises:
         BrokenPipe: it still says so.
+        CardDaemonEnded: it said so, and ``what`` is not repeatable.
     """
     until = clock() + seconds
     while True:
         try:
             return what()
-        except BrokenPipe:
-            if clock() + _PIPE_PAUSE > until:
+        except (BrokenPipe, CardDaemonEnded) as error:
+            if clock() + _PIPE_PAUSE > until or (isinstance(error, CardDaemonEnded) and not repeatable):
                 raise
         sleep(_PIPE_PAUSE)
 

@@ -138,6 +138,10 @@ class BrokenPipe(GpgError):
     """The agent's scdaemon is gone, for 2 to 4 seconds after killscd: see ``agent.patiently``."""
 
 
+class CardDaemonEnded(GpgError):
+    """The agent's scdaemon ended in the middle of the command ("End of file"), whose outcome is not known."""
+
+
 class NotSupported(GpgError):
     """Not with this release, this card or this key."""
 
@@ -192,6 +196,7 @@ NAMED: dict[int, type[GpgError]] = {
     119: NoCardDaemon,
     120: NoCardDaemon,  # it failed
     _SYSTEM | 109: BrokenPipe,  # EPIPE
+    16383: CardDaemonEnded,  # EOF
     60: NotSupported,
     69: NotSupported,  # not implemented
     58: NoData,

@@ -1,5 +1,6 @@
 """Start an agent, as GnuPG's own programs do when they find none: exactly one, whoever else is starting one now."""
 
+import contextlib
 import os
 import subprocess
 
@@ -18,6 +19,9 @@ def launch(home: Home, limit: Limit) -> None:
     """
     if os.getuid() != home.uid:
         raise NoAgent(home.directory, f"only its user (uid {home.uid}) can start it")
+    if home.is_default:
+        with contextlib.suppress(OSError):  # it is there, or cannot be made, which gpgconf is about to say
+            os.mkdir(home.directory, 0o700)  # as gpg does, but gpgconf does not
     try:
         done = subprocess.run(
             ["gpgconf", "--launch", "gpg-agent"],
