@@ -17,7 +17,6 @@ from card.gnupg import (
 from card.house import CardHouse
 from card.reader import SIGN_OR_DECIPHER
 from real_gnupg import finish
-from waiting import until
 
 ALGORITHMS = ["rsa2048", "rsa3072", "ed25519", "nistp256"]
 
@@ -148,10 +147,8 @@ def test_a_card_pulled_while_it_decrypts_fails_the_caller(card_house: CardHouse)
     card_house.reader.pull_at(SIGN_OR_DECIPHER)
     code, _, _ = finish(card_house.start(*BATCH, *options, "--decrypt", secret))
     assert code == 2
-    card_house.reader.remove()
-    card_house.reader.insert(made.card)
+    card_house.replug()
     assert not made.card.verified()
-    until(lambda: made.card.application_id in card_house.serial(), "the card at scdaemon")
     assert card_house.run(*BATCH, *options, "--decrypt", secret) == PLAINTEXT
     assert made.card.tries().pin == 3
 

@@ -5,7 +5,7 @@ The fixture ``card_house`` (tests/conftest.py) is a ``House`` whose programs run
     def test_x(card_house: CardHouse) -> None:
         card = card_house.card                      # a new card: PIN 123456, admin PIN 12345678, no keys
         card_house.run("gpg", "--card-status")      # run, start, environ, phone, open ... are House's, but inside
-        card_house.start(UNLATCH, "card", "unlock") # Popen: its pid is the program's own, signals reach it
+        card_house.start(UNLATCH, "card", "unlock") # Popen: the program itself, signals reach it
         card_house.at_terminal(UNLATCH, ...)        # a Terminal (tests/terminal.py)
 
 Programs get their own GNUPGHOME (gpg-agent.conf with pinentry-unlatch and ssh support; append to it before the first
@@ -20,7 +20,8 @@ What a test prepares: ``card.set_pin(b"...", tries=1)``, ``set_admin_pin``, ``se
 ``card.generate("auth", "ed25519")``: a key without gpg; ``Card(serial=7, extended=False)`` for another card;
 ``Card(tells_tries=True)``: a wrong PIN answers 63Cx; ``card.copy(serial=8)``.
 
-The hand: ``card_house.reader.remove()``, ``.insert(card)``, ``.replug()`` return when pcscd has noticed (0.4 s);
+The hand: ``card_house.reader.remove()``, ``.insert(card)``, ``.replug()`` return when pcscd has noticed (0.4 s),
+``card_house.replug()`` when scdaemon has noticed too (0.5 s more; else it may go on believing in a verified PIN);
 ``.pull_at(SIGN_OR_DECIPHER)`` in mid-operation; ``.delay = 0.5``; ``.hold()`` and ``.release()``; ``card.power_on()``:
 a reset by another program, or a bad contact, which neither pcscd nor scdaemon notices;
 ``card_house.second.insert(Card(2))``: a card in the second reader (``card_house.use_reader(None)`` lets scdaemon

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from house import PINENTRY, House
 from terminal import Terminal
+from waiting import until
 
 from card import books
-from card.card import Card
+from card.card import PIN, Card
 from card.pcsc import PCSC, READERS
 
 # s2k-count: the agent would calibrate it to 100 ms for each use of a software key; those here protect nothing.
@@ -36,6 +37,27 @@ class CardHouse(House):
         """The card in the first reader."""
         assert self.reader.card is not None, "there is no card"
         return self.reader.card
+
+    def unlock(self, pin: bytes = PIN) -> None:
+        """Verify the PIN by gpg-agent and scdaemon, which know of it from now on; without anything of ours."""
+        (self.root / "pin").write_bytes(pin)
+        words = ["OPTION pinentry-mode=loopback", f"/definqfile PASSPHRASE {self.root}/pin"]
+        words.append(f"SCD CHECKPIN {self.card.application_id}")
+        reply = self.run("gpg-connect-agent", *words, "/bye").decode()
+        assert reply.splitlines()[-1] == "OK", reply
+        assert self.card.verified()
+
+    def replug(self) -> None:
+        """Take the card out and put it back, slowly enough for scdaemon, which looks every 0.5 s, to see both.
+
+        ``reader.replug()`` is as fast as pcscd allows, and then scdaemon 2.2 may go on believing that the PIN is
+        verified.
+        """
+        card = self.card
+        self.reader.remove()
+        until(lambda: card.application_id not in self.serial(), "scdaemon's notice that the card went")
+        self.reader.insert(card)
+        until(lambda: card.application_id in self.serial(), "scdaemon's notice of the card")
 
     def serial(self) -> str:
         """What scdaemon says when it is asked for the card."""

@@ -55,7 +55,7 @@ class Namespace:
 
     @property
     def enter(self) -> list[str]:
-        """Words before a command that put it into mounts and network; ``births`` makes it a process of the place."""
+        """Words before a command that put it into mounts and network, and then are that command."""
         return ["nsenter", f"--mount=/proc/{self.first}/ns/mnt", f"--net=/proc/{self.first}/ns/net", "--"]
 
     @property
@@ -65,7 +65,10 @@ class Namespace:
 
     @contextlib.contextmanager
     def births(self) -> Iterator[None]:
-        """Processes that this thread starts meanwhile are born inside, so they have the same number for all of us."""
+        """Processes that this thread starts meanwhile are born inside, with no helper between.
+
+        Their numbers are those of outside for us, and others for themselves.
+        """
         self._switch(self._inner, _PID)
         try:
             yield

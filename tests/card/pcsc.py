@@ -65,7 +65,7 @@ class PCSC:
 
     @property
     def pid(self) -> int:
-        """pcscd's, the same inside and outside."""
+        """pcscd's, by its number outside."""
         assert self._daemon is not None
         return self._daemon.pid
 
