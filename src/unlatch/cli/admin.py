@@ -30,6 +30,11 @@ class Admin:
         self._connection.settimeout(seconds)
         self._read = self._connection.makefile("rb")
 
+    @property
+    def peer(self) -> runtime.Peer:
+        """Who listened on the socket, by the kernel's word: the broker, or systemd, or an asker before it."""
+        return runtime.peer(self._connection)
+
     def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Send one line and return the line that answers it.
 

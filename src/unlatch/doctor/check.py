@@ -76,8 +76,16 @@ class Situation(NamedTuple):
 
 
 def command(*words: str) -> str:
-    """A command for a hint, quoted for a shell."""
-    return shlex.join(words)
+    """A command for a hint, quoted for a shell. It is one line whatever stands in the words: a second line would be
+    another command, and paths may be of somebody's choice.
+    """
+    return " ".join(shlex.quote(word) if word.isprintable() else _ansi_c(word) for word in words)
+
+
+def _ansi_c(word: str) -> str:
+    """A word with control characters, as bash(1) quotes them under QUOTING."""
+    escaped = word.encode("unicode_escape").decode("ascii")
+    return "$'" + escaped.replace("'", "\\'") + "'"
 
 
 def _assignment(text: str) -> str:

@@ -31,7 +31,7 @@ def judge(facts: Facts, situation: Situation) -> Finding:
         text = "the host's broker does not run" if status.absent else f"the broker does not answer: {status.why}"
         return problem(text, _look_at(facts, situation))
     if status.trouble:
-        return problem(f"it runs, in trouble: {status.trouble}", command("unlatch", "status"))
+        return problem(f'it runs, and says: "{status.trouble}"', command("unlatch", "status"))
     return ok(f"it runs: pid {status.pid}, up {duration(status.uptime)}")
 
 

@@ -21,6 +21,7 @@ _ENDS_TLS = {
     "x-iinfo": "Imperva",
 }
 _SERVERS = {"cloudflare": "Cloudflare", "akamaighost": "Akamai", "cloudfront": "Amazon CloudFront", "awselb": "Amazon"}
+_MAX_NAME = 64  # characters of what somebody else calls itself
 _LOCAL_VIA = ("caddy", "nginx", "haproxy", "traefik", "apache")  # proxies that people run themselves and that say so
 
 
@@ -109,7 +110,7 @@ def _who_else(reply: Reply) -> str:
     via = reply.header("via")
     hops = [hop.split()[1] for hop in via.split(",") if len(hop.split()) > 1]
     foreign = [hop for hop in hops if not hop.lower().startswith(_LOCAL_VIA)]
-    return f'a proxy that calls itself "{foreign[0]}"' if foreign else ""
+    return f'a proxy that calls itself "{foreign[0][:_MAX_NAME]}"' if foreign else ""
 
 
 PAGE_HEADERS = Check(

@@ -1,7 +1,6 @@
 """Which broker serves the asking user, what it says of itself, and what it was started with."""
 
 import os
-import pwd
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,20 +8,12 @@ from typing import Any, NamedTuple
 from unlatch import config, runtime
 from unlatch.cli.admin import Admin, why
 from unlatch.doctor.check import Situation
+from unlatch.doctor.host.process import argument_of, environment_of, process_of
 from unlatch.doctor.host.shared import Shared
 from unlatch.errors import UnlatchError
 
 ADMIN_SECONDS = 5.0  # for a line of the broker's
 HOST_PAGE = "/run/unlatch-page/page.sock"  # systemd/system/unlatch-page.socket
-_USER = "unlatch"  # systemd/unlatch.sysusers
-# What systemd gives the host's broker (systemd/system/unlatch.service), for when it does not run.
-_HOST_ENVIRON = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin",
-    "HOME": "/",
-    "LOGS_DIRECTORY": "/var/log/unlatch",
-    "STATE_DIRECTORY": "/var/lib/unlatch",
-}
-_MAX_PROC = 1 << 16
 
 
 class Row(NamedTuple):
@@ -72,12 +63,13 @@ class Served(NamedTuple):
 
 def _look(situation: Situation) -> Served:
     place = place_of(situation)
-    status = ask(place, situation)
-    uid = _uid(place, status, situation)
-    environ = _environ(place, status, situation)
-    loaded = config.load(_argument(status.pid, "--config"), environ, uid if uid >= 0 else situation.caller)
+    peer, status = ask(place, situation)
+    process = process_of(place, peer, status.pid, situation)
+    environ = environment_of(place, process.pid, situation)
+    owner = process.uid if process.uid >= 0 else situation.caller
+    loaded = config.load(argument_of(process.pid, "--config"), environ, owner)
     started = time.time() - status.uptime if status.whole else 0.0
-    return Served(place, status, uid, environ, loaded, started, _written(loaded.path))
+    return Served(place, status, process.uid, environ, loaded, started, _written(loaded.path))
 
 
 served = Shared(_look)
@@ -98,21 +90,20 @@ def connect(place: runtime.Runtime, situation: Situation) -> Admin:
     return Admin(place, situation.uid, ADMIN_SECONDS)
 
 
-def ask(place: runtime.Runtime, situation: Situation) -> Status:
-    """What the broker says of itself."""
+def ask(place: runtime.Runtime, situation: Situation) -> tuple[runtime.Peer | None, Status]:
+    """Who listens, and what the broker says of itself."""
     try:
         admin = connect(place, situation)
         try:
-            said = admin.ask({"op": "status"})
+            return admin.peer, read_status(admin.ask({"op": "status"}))
         finally:
             admin.close()
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-        return Status(why="nobody listens", absent=True)
+        return None, Status(why="nobody listens", absent=True)
     except OSError as error:
-        return Status(why=why(error))
+        return None, Status(why=why(error))
     except UnlatchError as error:
-        return Status(why=str(error))
-    return read_status(said)
+        return None, Status(why=str(error))
 
 
 def read_status(said: Mapping[str, Any]) -> Status:
@@ -151,46 +142,6 @@ def _whole_number(value: object) -> int:
 
 def _home(situation: Situation) -> str:
     return (situation.environ.get("HOME") if situation.caller == situation.uid else "") or situation.home
-
-
-def _uid(place: runtime.Runtime, status: Status, situation: Situation) -> int:
-    """Whom the broker runs as. The socket does not tell: systemd listens on it."""
-    for line in _proc(status.pid, "status").splitlines():
-        if line.startswith("Uid:"):
-            return int(line.split()[2])  # the effective one, proc_pid_status(5)
-    if not place.host:
-        return situation.uid
-    try:
-        return pwd.getpwnam(_USER).pw_uid
-    except KeyError:
-        return -1
-
-
-def _environ(place: runtime.Runtime, status: Status, situation: Situation) -> dict[str, str]:
-    """What the broker was started with, if the kernel tells us, else what it would be started with."""
-    words = _proc(status.pid, "environ").split("\0")
-    real = dict(word.partition("=")[::2] for word in words if "=" in word)
-    if real:
-        return real
-    if place.host:
-        return dict(_HOST_ENVIRON)
-    return dict(situation.environ) if situation.caller == situation.uid else {"HOME": situation.home}
-
-
-def _argument(pid: int, name: str) -> str | None:
-    words = _proc(pid, "cmdline").split("\0")
-    return words[words.index(name) + 1] if name in words[:-1] else None
-
-
-def _proc(pid: int, name: str) -> str:
-    """A file of /proc/PID, "" when there is none for us."""
-    if pid <= 0:
-        return ""
-    try:
-        with open(f"/proc/{pid}/{name}", "rb") as file:
-            return file.read(_MAX_PROC).decode("utf-8", "replace")
-    except OSError:
-        return ""
 
 
 def _written(path: str) -> float:

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import stat
 from typing import NamedTuple
 
 from unlatch.broker.connections import overflow_uid
@@ -97,11 +98,14 @@ def _uid(name: str) -> int | None:
 def _asks(home: str) -> bool:
     """Whether this home's gpg-agent calls our pinentry, as far as we may see."""
     try:
-        with open(f"{home}/.gnupg/gpg-agent.conf", "rb") as file:
-            program = agent_conf.values(file.read(agent_conf.MAX_FILE)).get("pinentry-program", "")
+        # Somebody's own file: it may be a fifo that nobody writes to.
+        opened = os.open(f"{home}/.gnupg/gpg-agent.conf", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return False
-    return os.path.basename(program) == "pinentry-unlatch"
+    with open(opened, "rb") as file:
+        regular = stat.S_ISREG(os.fstat(opened).st_mode)
+        text = file.read(agent_conf.MAX_FILE) if regular else b""
+    return os.path.basename(agent_conf.values(text).get("pinentry-program", "")) == "pinentry-unlatch"
 
 
 def judge(facts: Facts, situation: Situation) -> list[Finding]:
