@@ -115,7 +115,7 @@ def present(agent: Agent, *, patient: bool = True, seconds: float = QUICK_SECOND
         return agent.status("SCD SERIALNO", seconds=seconds)
 
     with troubles(agent):
-        selected = patiently(look) if patient else look()
+        selected = patiently(look, repeatable=True) if patient else look()
         others = agent.status("SCD GETINFO card_list", seconds=seconds)
     return card.serials([*selected, *others])
 
