@@ -49,7 +49,7 @@ def place(home: Home, *, owned: bool, lingers: bool, sessions: bool, in_run: boo
         return Place(home.owned(SSH), "unit")
     if lingers:
         return Place(run, "linger")
-    if not sessions:
+    if not sessions and not in_run:
         return Place(in_home, "home")
     return Place(run if in_run else in_home, "session")
 

@@ -87,9 +87,14 @@ class Home(NamedTuple):
 
 
 def _absolute(name: str, user_home: str) -> str:
+    name = _without_slashes(name)
     if name == "~" or name.startswith("~/"):
         name = user_home + name[1:]
-    return _without_slashes(name if name.startswith("/") else f"{os.getcwd()}/{name}")
+    elif name.startswith("~"):
+        name = os.path.expanduser(name)
+    if name.startswith("/"):
+        return _without_slashes(name)
+    return f"{os.getcwd()}/{name}".removesuffix("/.")  # a relative name's only, and only once
 
 
 def _without_slashes(name: str) -> str:
