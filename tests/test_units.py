@@ -105,6 +105,10 @@ def test_systemd_holds_the_pages_address() -> None:
     assert page["SocketMode"] == "0660"
     assert settings(UNITS / "system" / "proxy.conf", "Socket").keys() == {"SocketGroup"}
     service = settings(UNITS / "system" / "unlatch.service", "Service")
-    assert "unlatch-page.socket" in service["Sockets"].split()
+    # Only where it is enabled: else "listen" says where the page is.
+    assert "unlatch-page.socket" not in service["Sockets"].split()
+    assert page["Service"] == "unlatch.service"
+    install = settings(UNITS / "system" / "unlatch-page.socket", "Install")
+    assert install["WantedBy"].split() == ["sockets.target", "unlatch.service"]
     # A service's directory is removed and made anew with it, and whatever it holds.
     assert os.path.basename(os.path.dirname(page["ListenStream"])) != service.get("RuntimeDirectory")
