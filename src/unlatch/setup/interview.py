@@ -55,11 +55,12 @@ class Interview:
         else:
             url = self._public_url()
             proxy = self._proxy(url or str(self._config.get("public_url", "")))
+            reload = self._reload(proxy)
             notifiers, secrets = self._notifiers()
             units = self._units()
             decided = Decisions(
                 url, self._person(notifiers), notifiers, secrets, proxy, self._cache_hours(situation), units,
-                container_networks() if self._wishes.containers else (), self._reload(proxy),
+                container_networks() if self._wishes.containers else (), reload,
             )  # fmt: skip
         self._questions.check()
         return decided

@@ -31,7 +31,7 @@ class Busy(UnlatchError):
 
 
 class Units(NamedTuple):
-    """Units that setup enabled and started, which were neither before; ``runtime`` directories came with them."""
+    """Units that setup enabled and started, which were neither before; ``runtime``: directories that came of it."""
 
     manager: Literal["system", "user"]
     enabled: tuple[str, ...]

@@ -27,7 +27,8 @@ def lines(steps: list[Step], *, whole: bool, width: int) -> Iterator[str]:
         for change in step.changes:
             yield from _change(change, whole=whole)
         for effect in step.effects:
-            yield from _labelled("then", effect.text, width)
+            text = f"{effect.text}:\n$ {effect.command}" if effect.command else effect.text
+            yield from _labelled("then", text, width)
         for note in step.notes:
             yield from _labelled("note", note, width)
         yield from ("    " + line.replace("\t", "    ") for line in step.shown.splitlines())

@@ -12,10 +12,11 @@ from unlatch.setup.journal import Journal
 
 
 class Effect(NamedTuple):
-    """Something that is done besides files; ``text`` is a sentence that says what."""
+    """Something that is done besides files: ``text`` says it in a sentence, ``command`` as one would type it."""
 
     text: str
     do: Callable[[Journal], None]
+    command: str = ""
 
 
 class Step(NamedTuple):

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from unlatch.errors import UnlatchError
 from unlatch.setup import running, unit_files
@@ -105,18 +105,19 @@ def plan_start(places: Places, *, page: bool, news: News) -> Step:
     enabled = [unit for unit in (*units, *SOCKETS) if not _is(places, "is-enabled", unit)]
     started = [unit for unit in (*units, *SOCKETS) if not _is(places, "is-active", unit)]
     if enabled or started:
-        new = Units(
-            "system" if places.scope == "host" else "user",
-            tuple(enabled),
-            tuple(started),
-            tuple(folder for folder in places.runtime if not os.path.isdir(folder)),
-        )
+        made = (folder for folder in _made_by_systemd(places) if not os.path.isdir(folder))
+        manager: Literal["system", "user"] = "system" if places.scope == "host" else "user"
+        new = Units(manager, tuple(enabled), tuple(started), tuple(made))
         effects.append(
-            Effect(f"{' '.join(enable)}: now, and at boot", lambda journal: _enable(places, journal, units, new))
+            Effect(
+                "the broker runs, now and after each boot",
+                lambda journal: _enable(places, journal, units, new, page_anew=news.page),
+                " ".join(enable),
+            )
         )
     elif any(news):
-        again = (*([PAGE] if news.page else []), BROKER)
-        effects.append(Effect("the broker starts anew; open prompts go on", lambda _: _start(places, again)))
+        text = "the broker starts anew; open prompts go on"
+        effects.append(Effect(text, lambda _: _start(places, page_anew=news.page)))
     return Step("start", says, effects=tuple(effects))
 
 
@@ -144,24 +145,29 @@ def reload(places: Places) -> None:
         _systemctl(places, "daemon-reload")
 
 
-def _enable(places: Places, journal: Journal, units: tuple[str, ...], new: Units) -> None:
+def _made_by_systemd(places: Places) -> tuple[str, ...]:
+    """The directories that enabling and starting make, and that disabling and stopping leave."""
+    wanting = ("multi-user.target", "default.target", "sockets.target", BROKER)
+    return (*places.runtime, *(f"{places.units}/{unit}.wants" for unit in wanting))
+
+
+def _enable(places: Places, journal: Journal, units: tuple[str, ...], new: Units, *, page_anew: bool) -> None:
     journal.record_units(new)
     _systemctl(places, "enable", *units)
-    _start(places, (*SOCKETS, *units))
+    _start(places, page_anew=page_anew)
 
 
-def _start(places: Places, units: tuple[str, ...]) -> None:
-    """Start units anew: sockets before the service, which must not run then, as it takes its addresses from them."""
-    sockets = [unit for unit in units if unit != BROKER]
-    if _is(places, "is-active", BROKER):
-        _systemctl(places, "stop", BROKER)
-    if PAGE in sockets:
-        _systemctl(places, "stop", PAGE)  # its group may be another now
-    _systemctl(places, "start", *sockets, BROKER)
+def _start(places: Places, *, page_anew: bool) -> None:
+    """Start the broker, or start it anew. It brings in its sockets, all in one transaction: where askers wait, the
+    first of them would start a broker that only stopped, and a socket cannot be added to one that runs.
+    """
+    if page_anew:  # its group is another one
+        _systemctl(places, "stop", PAGE)
+    _systemctl(places, "restart", BROKER)
 
 
 def _clear(folder: str) -> None:
-    """Remove a directory of sockets and the broker's lock; anything else in it is not ours and keeps it."""
+    """Remove a directory, with the broker's sockets and lock; anything else in it is not ours and keeps it."""
     try:
         for name in os.listdir(folder):
             if name.endswith((".sock", ".leaving")) or name == "lock":
