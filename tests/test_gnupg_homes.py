@@ -47,6 +47,7 @@ SAID: list[tuple[Mapping[str, str], str]] = [
     ({"GNUPGHOME": "{root}/schlüssel"}, "/"),
     ({"HOME": "{root}/other"}, "/"),
     ({"HOME": "{root}/other/"}, "/"),
+    ({"HOME": "{root}/other/", "GNUPGHOME": "{root}/other/.gnupg"}, "/"),
 ]
 ASK = textwrap.dedent("""
     import json, os, subprocess, sys

@@ -41,7 +41,7 @@ class Home(NamedTuple):
         ``home_dir`` is the user's home by passwd(5), for when ``$HOME`` does not say it.
         """
         user_home = environ.get("HOME") or home_dir
-        default = f"{_without_slashes(user_home)}/.gnupg"
+        default = f"{user_home}/.gnupg"
         named = environ.get("GNUPGHOME", "")
         directory = _absolute(named, user_home) if named else default
         kept = tuple((name, environ[name]) for name in _KEPT if name in environ)
