@@ -1,4 +1,4 @@
-"""``unlatch doctor --rehearse`` with a card: really locked, rung, unlocked and used; and no try spent but by a person."""
+"""``unlatch doctor --rehearse`` with a card: really locked, rung, unlocked, used; and no try spent but by a person."""
 
 import json
 import subprocess
@@ -81,4 +81,5 @@ def test_a_card_that_is_not_there(card_house: CardHouse) -> None:
     card_house.reader.remove()
     code, found, _ = findings(rehearsing(card_house, "card"))
     assert (code, found[steps.LOCK].state) == (voice.FAILED, "problem")
+    assert "there is no card in the reader" in found[steps.LOCK].text
     assert found[steps.LOCK].hint.endswith("unlatch card status")

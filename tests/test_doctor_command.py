@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from doctor_asker import Patient, configure_agent
 from house import PINENTRY, UNLATCH, House
@@ -16,6 +17,7 @@ from service_user import NAME, UID
 from terminal import Terminal
 
 from unlatch.cli import voice
+from unlatch.cli.doctor import command
 from unlatch.doctor import registry, report
 from unlatch.doctor.check import Finding, Situation, State
 
@@ -162,14 +164,14 @@ def test_the_gnupghome_that_is_named(house: House) -> None:
 
 def test_colours_are_for_terminals_only(house: House) -> None:
     """A terminal gets them unless NO_COLOR says otherwise; a pipe never does."""
-    command = [UNLATCH, "doctor", "gnupg-home"]
+    typed = [UNLATCH, "doctor", "gnupg-home"]
     assert "\x1b" not in doctor(house, "gnupg-home", TERM="xterm").stdout
     for more, expected in (
         ({"TERM": "xterm"}, True),
         ({"TERM": "dumb"}, False),
         ({"TERM": "xterm", "NO_COLOR": "1"}, False),
     ):
-        with Terminal(command, house.environ(**more)) as terminal:
+        with Terminal(typed, house.environ(**more)) as terminal:
             assert terminal.end() == 0
             assert ("\x1b[32m" in terminal.screen) is expected
             assert "gnupg-home" in terminal.screen
@@ -256,3 +258,13 @@ def test_no_secret_and_no_link_is_ever_shown(house: House) -> None:
     page = house.open(ring["link"])
     page.deny()
     finish(service)
+
+
+def test_its_manual_tells_of_every_option() -> None:
+    """Nothing that --help knows is missing there, and no state of a finding."""
+    page = (Path(__file__).parents[1] / "man/unlatch-doctor.1").read_text()
+    for option in (parameter for parameter in command.params if isinstance(parameter, click.Option)):
+        assert f".It {option.opts[0].replace('--', 'Fl Fl ')}" in page
+    assert all(f"\n.Cm {mark}" in page for mark in report.MARKS.values())
+    for code in (voice.OK, voice.FAILED, voice.USAGE, voice.UNKNOWN):
+        assert f"\n.It {code}\n" in page

@@ -11,9 +11,13 @@ from real_gnupg import GPG, LOOPBACK, PASSPHRASE, Keyring, finish
 from service_user import NAME, UID
 from terminal import Terminal
 
+from unlatch import errors as broad
+from unlatch import runtime
 from unlatch.cli import voice
 from unlatch.doctor.check import Finding
-from unlatch.doctor.rehearsal import key, steps
+from unlatch.doctor.rehearsal import card, key, steps
+from unlatch.gnupg import card_errors, locking, reading
+from unlatch.gnupg import errors as gnupg_errors
 
 ADDRESS = "root@db01.example"
 
@@ -233,6 +237,12 @@ def test_another_unlocked_key_with_the_same_passphrase(house: House) -> None:
     assert code == voice.FAILED
     assert "another unlocked key has the same passphrase" in found[steps.LOCK].text
     assert house.phone.messages() == []
+
+
+def test_every_reason_is_an_exception_of_ours() -> None:
+    """Their names cross from the user's process; a renamed one would be shown raw."""
+    known = {name for module in (broad, card_errors, gnupg_errors, locking, reading, runtime) for name in vars(module)}
+    assert {*key.WHY, *card.WHY} <= known
 
 
 # For a service user

@@ -38,7 +38,7 @@ def read(situation: Situation) -> Conf:
 def setup(situation: Situation, *more: str) -> str:
     """The command that writes a good gpg-agent.conf."""
     words = ["unlatch", "setup"]
-    if situation.caller != situation.uid:
+    if situation.caller == 0:  # root says whose GnuPG is meant, also when it is root's own
         words += ["--user", situation.user]
     if situation.gnupghome != f"{situation.home}/.gnupg":
         words += ["--gnupghome", situation.gnupghome]

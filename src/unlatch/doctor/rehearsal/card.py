@@ -17,6 +17,30 @@ from unlatch.gnupg.card import BLOCKED, LOCKED, LOW, UNLOCKED
 from unlatch.gnupg.grants import Records
 from unlatch.gnupg.homes import Home
 
+# What the process says that ran as the user: names of exceptions, of which this makes sentences.
+WHY = {
+    "Blocked": "it is blocked",
+    "Empty": "there is no card in the reader",
+    "FewTries": "it has fewer than two tries left",
+    "HeldByAnother": "another program holds it",
+    "Hung": "scdaemon hangs",
+    "NoBroker": "no broker can be reached",
+    "NoDaemon": "there is no scdaemon",
+    "NoLoopback": "no-allow-loopback-pinentry in gpg-agent.conf forbids it",
+    "NoReader": "there is no card reader",
+    "NoReply": "gpg-agent does not answer",
+    "NotOpenPGP": "it is no OpenPGP card",
+    "Occupied": "somebody is being asked for its PIN already",
+    "OtherCard": "another card is in the reader",
+    "PulledOut": "it was pulled out",
+    "Refused": "the broker, or a rule, refused the prompt",
+    "SeveralCards": "there are several cards: name one by its number",
+    "StillLocked": "it is locked still",
+    "StillVerified": "another program keeps it powered",
+    "Touch": "it wants to be touched",
+    "TwoAgents": "two gpg-agents run",
+    "Unused": "scdaemon does not use its reader",
+}
 REASON = "A rehearsal: somebody wants to see that this works."
 
 
@@ -116,7 +140,7 @@ def judge_target(target: Target, situation: Situation) -> Finding | None:
         unit = situation.as_root("systemctl", "enable", "--now", f"unlatch-agent@{situation.user}.service")
         return problem(f"no gpg-agent runs for {situation.gnupghome}: start it as it shall run", unit)
     if target.error:
-        return problem(f"the card cannot be used: {target.error}", status)
+        return problem(f"the card cannot be used: {WHY.get(target.error, target.error)}", status)
     if target.state == BLOCKED or target.tries < LOW:
         text = f"the card {target.number} has {target.tries} tries left; nothing is rehearsed with fewer than {LOW}"
         return problem(text, status)
@@ -126,7 +150,7 @@ def judge_target(target: Target, situation: Situation) -> Finding | None:
 def judge_lock(locked: Locked, target: Target, situation: Situation) -> Finding:
     """Whether the card's verified state is gone."""
     if locked.error or locked.state != LOCKED:
-        why = locked.error or f"it is {locked.state} still"
+        why = WHY.get(locked.error, locked.error) or f"it is {locked.state} still"
         return problem(f"the card {target.number} could not be locked: {why}", _status(situation))
     return ok(f"the card {target.number} is locked; {target.tries} tries are left")
 
@@ -140,7 +164,7 @@ def judge_unlock(used: Used, target: Target, situation: Situation) -> Finding:
         "Expired": "nobody answered in time",
         "WrongPin": "the PIN was wrong, which cost a try",
         "NotTried": "no PIN was given that could be one; no try was spent",
-    }.get(used.error, used.error)
+    }.get(used.error) or WHY.get(used.error, used.error)
     text = f"not done after {duration(used.seconds)}: {why}. The card stays locked"
     again = situation.as_user("unlatch", "card", "unlock", target.number)
     return problem(text, f"{command('unlatch', 'log', '--since', '10m')}\n{again}")
@@ -152,7 +176,7 @@ def judge_proof(used: Used, situation: Situation) -> Finding:
         return ok(f"the card signed without asking anybody, in {used.seconds * 1000:.0f} ms")
     if used.error == "NoKey":
         return ok("the card is unlocked; it has no key to sign with")
-    why = "it wants to be touched" if used.error == "Touch" else used.error
+    why = WHY.get(used.error, used.error)
     return problem(f"the card is unlocked, but does not work unattended: {why}", _status(situation))
 
 

@@ -21,6 +21,16 @@ from unlatch.gnupg.homes import Home
 from unlatch.gnupg.keyring import HomeKey
 
 DECRYPT, SIGN, AGENT = "decrypt", "sign", "agent"
+# What the process says that ran as the user: names of exceptions, of which this makes sentences.
+WHY = {
+    "Forbidden": "its gpg-agent is a restricted one, of another host",
+    "Gone": "gpg-agent ended",
+    "NoAgent": "gpg-agent ended",
+    "NoReply": "gpg-agent does not answer",
+    "TwoAgents": "two gpg-agents run",
+    "Unreadable": "gpg cannot list the keys",
+    "Untrusted": "somebody else's process answers in place of gpg-agent",
+}
 NONCE = 32  # bytes
 _GPG = ("gpg", "--batch", "--no-tty", "--quiet", "--status-fd", "2")
 _OWN = ("--no-options", "--no-encrypt-to", "--trust-model", "always")
@@ -195,13 +205,15 @@ def judge_target(target: Target, situation: Situation, what: str) -> Finding | N
         case "NotAKey" | "NoSuchKey":
             return problem(f"{situation.user} has no key or card {what}", listing)
         case other:
-            return problem(f"the key cannot be looked at: {other}", _examine(situation))
+            return problem(f"the key cannot be looked at: {WHY.get(other, other)}", _examine(situation))
 
 
 def judge_lock(locked: Locked, target: Target, situation: Situation) -> Finding:
     """Whether it is really locked: gpg-agent also tries the passphrase that last opened another key."""
     if locked.error:
-        return problem(f"gpg-agent could not be made to forget it: {locked.error}", _examine(situation))
+        return problem(
+            f"gpg-agent could not be made to forget it: {WHY.get(locked.error, locked.error)}", _examine(situation)
+        )
     if locked.still:
         text = "it is forgotten, but gpg-agent still opens it: another unlocked key has the same passphrase"
         return problem(text, situation.as_user("unlatch", "key", "lock"))
@@ -216,7 +228,9 @@ def judge_use(used: Used, target: Target, situation: Situation) -> Finding:
     if used.error in ("Expired", "NoReply"):
         why = "nobody answered in time"
     # gpg says nothing but "No secret key" of a decryption that came to nothing.
-    why = why or (f"{used.error}" if used.error else "denied, not answered in time, or three wrong passphrases")
+    why = why or (
+        WHY.get(used.error, used.error) if used.error else "denied, not answered in time, or three wrong passphrases"
+    )
     text = f"not done after {duration(used.seconds)}: {why}. {target.name} stays locked"
     return problem(text, f"{command('unlatch', 'log', '--since', '10m')}\n{_unlock(target, situation)}")
 
