@@ -20,10 +20,11 @@ EPOCH = "1750000000"
 
 
 class Built(NamedTuple):
-    """What one build made."""
+    """What one build made; ``place`` may hold more."""
 
     wheel: Path
     deb: Path
+    place: Path
 
 
 class Packages:
@@ -34,8 +35,8 @@ class Packages:
         self._directory = directory
 
     def current(self) -> Built:
-        """This checkout's."""
-        return self._once("current", lambda output: build(ROOT, output))
+        """This checkout's, with all else that a release has."""
+        return self._once("current", lambda output: build(ROOT, output, tool="release"))
 
     def old(self, version: str = "0.0.9") -> Built:
         """The same under an older version, as if it were an older release."""
@@ -52,12 +53,16 @@ class Packages:
         output = self._directory / name
         with open(self._directory / f"{name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (output / "done").exists():
+            if not (self._directory / f"{name}.done").exists():
                 shutil.rmtree(output, ignore_errors=True)
-                output.mkdir()
                 make(output)
-                (output / "done").touch()
-            return Built(next(output.glob("*.whl")), next(output.glob("*.deb")))
+                (self._directory / f"{name}.done").touch()
+        return built(output)
+
+
+def built(place: Path) -> Built:
+    """What is in a directory."""
+    return Built(next(place.glob("*.whl")), next(place.glob("*.deb")), place)
 
 
 def copy_of_checkout(place: Path) -> Path:
@@ -77,21 +82,31 @@ def copy_of_checkout(place: Path) -> Path:
     return place
 
 
-def build(checkout: Path, output: Path, **environ: str) -> Built:
-    """Run tools/deb.py of a checkout as "make deb" does."""
+def build(checkout: Path, output: Path, *, tool: str = "deb", **environ: str) -> Built:
+    """Run tools/deb.py of a checkout as "make deb" does, or tools/release.py as "make release REHEARSE=1"."""
     for program in ("dpkg-deb", PYTHON):
         real(program)
     if not BUILDER.exists() or not any((ROOT / ".make" / "wheels").glob("*/*.whl")):
         absent("nothing to build packages with; tools/setup test fetches it")
-    done = run_build(checkout, output, **environ)
+    done = run_build(checkout, output, *(["--rehearse"] if tool == "release" else []), tool=tool, **environ)
     assert done.returncode == 0, done.stderr
-    return Built(next(output.glob("*.whl")), Path(done.stdout.strip()))
+    return built(output)
 
 
-def run_build(checkout: Path, output: Path, **environ: str) -> "subprocess.CompletedProcess[str]":
+def run_build(
+    checkout: Path, output: Path, *options: str, tool: str = "deb", **environ: str
+) -> "subprocess.CompletedProcess[str]":
     """The same, whatever comes of it."""
     return subprocess.run(
-        [BUILDER, checkout / "tools" / "deb.py", "--output", output],
+        [BUILDER, checkout / "tools" / f"{tool}.py", "--output", output, *options],
         env={"PATH": os.environ["PATH"], "SOURCE_DATE_EPOCH": EPOCH} | environ,
-        capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=300, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
+
+
+def shell_block(heading: str, marker: str) -> str:
+    """The shell block of docs/installation.md below a heading that has these words; not what apt would fetch."""
+    sections = re.split(r"^#{2,3} ", (ROOT / "docs/installation.md").read_text(), flags=re.MULTILINE)
+    (text,) = (section for section in sections if section.startswith(f"{heading}\n"))
+    (found,) = (each for each in re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) if marker in each)
+    return "".join(line for line in found.splitlines(keepends=True) if not line.startswith("apt "))

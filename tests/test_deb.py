@@ -51,7 +51,7 @@ def test_lintian_has_nothing_to_say(packages: Packages) -> None:
     """Errors, warnings and remarks are overridden with a reason or there are none."""
     done = subprocess.run(
         [real("lintian"), "--allow-root", "--info", "--display-info", "--pedantic", packages.current().deb],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "")
 

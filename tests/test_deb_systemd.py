@@ -2,7 +2,7 @@
 
 import pytest
 from machine import Machine
-from packages import Packages
+from packages import Packages, shell_block
 from real_gnupg import GPG, LOOPBACK, PASSPHRASE, PLAINTEXT, finish
 from tenant import Tenant, host_phone, open_on_host
 from waiting import until
@@ -39,11 +39,15 @@ def test_installing_starts_nothing(machine: Machine, packages: Packages) -> None
 
 
 def test_a_service_is_unlocked_by_the_hosts_broker(machine: Machine, packages: Packages) -> None:
-    """The units as they are installed: a sandboxed broker, and a unit with User= whose secret a person releases."""
-    install(machine, packages)
+    """Installed by apt, set up as the guide says: a sandboxed broker, and a unit whose secret a person releases."""
+    machine.run("apt-get", "install", "--yes", machine.copy(packages.current().deb, "/tmp/unlatch.deb"))
+    machine.shell(shell_block("2. User and units", "/usr/share/doc/unlatch"))
+    machine.shell(
+        "sed -i s/caddy/www-data/ /etc/systemd/system/unlatch-page.socket.d/proxy.conf; systemctl daemon-reload"
+    )
     phone = host_phone(machine)
     api = Tenant(machine)
-    machine.shell(START)
+    machine.shell(shell_block("3. The configuration", "unlatch config check"))
     assert states(machine, "is-active") == ["active"] * 4
     assert property_of(machine, "User") == "unlatch"
     machine.run("systemd-run", "--unit=job", "--uid=api", "-p", "StandardOutput=file:/run/out",
@@ -56,6 +60,27 @@ def test_a_service_is_unlocked_by_the_hosts_broker(machine: Machine, packages: P
     assert until((machine.root / "run/out").read_bytes, "the plaintext") == PLAINTEXT
     machine.run("unlatch", "log", "--since", "1d")
     api.run("unlatch", "status")
+
+
+def test_a_users_own_broker_has_units_too(machine: Machine, packages: Packages) -> None:
+    """Without the host's broker: the user's systemd holds the sockets, and starts the broker with the first asker."""
+    install(machine, packages)
+    api = Tenant(machine)
+    phone = api.with_broker()
+    machine.shell("loginctl enable-linger api")
+    runtime = f"/run/user/{machine.shell('id -u api').out.strip()}"
+    systemctl = ("systemctl", "--user")
+    reach = {"user": "api", "XDG_RUNTIME_DIR": runtime}
+    until(
+        lambda: machine.run(*systemctl, "is-system-running", check=False, **reach).out == "running\n", "their systemd"
+    )
+    machine.run(*systemctl, "enable", "--now", "unlatch.socket", "unlatch-admin.socket", **reach)
+    service = api.decrypt()
+    page = api.open(phone.ring()["link"])
+    assert machine.run(*systemctl, "is-active", "unlatch.service", **reach).out == "active\n"
+    page.unlock(PASSPHRASE)
+    assert page.verdict().outcome == "accepted"
+    assert finish(service)[:2] == (0, PLAINTEXT)
 
 
 def test_an_upgrade_with_prompts_open_loses_none(machine: Machine, packages: Packages) -> None:
@@ -112,7 +137,7 @@ def test_removal_leaves_no_trace(machine: Machine, packages: Packages, how: str)
     assert states(machine, "is-active") == ["inactive"] * 4
     left = {path for path in machine.files() - before if not path.startswith("/run/")}
     if how == "--purge":
-        assert left <= {"/etc/systemd/system/multi-user.target.wants"}
+        assert left == set()
         assert machine.shell("cat /etc/passwd").out == users
         assert not (machine.root / "var/log/unlatch").exists()
     else:

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 from machine import Done, Machine
-from packages import BUILDER, ROOT, copy_of_checkout
+from packages import BUILDER, ROOT, copy_of_checkout, shell_block
 from real import absent
 from real_gnupg import PASSPHRASE, PLAINTEXT, finish
 from tenant import Tenant, host_phone, open_on_host
 from waiting import until
 
-PAGE = (ROOT / "docs/installation.md").read_text()
 CHECKOUT = "/root/unlatch"
 # In the place of the network: the wheels of the lock file, and the locked build backend.
 OFFLINE = {
@@ -24,17 +23,9 @@ OFFLINE = {
 }
 
 
-def block(heading: str, marker: str) -> str:
-    """The shell block below a heading that has these words in it, without what apt would fetch."""
-    section = re.split(r"^#{2,3} ", PAGE, flags=re.MULTILINE)
-    (text,) = (part for part in section if part.startswith(f"{heading}\n"))
-    (found,) = (each for each in re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) if marker in each)
-    return "".join(line for line in found.splitlines(keepends=True) if not line.startswith("apt "))
-
-
 def type_in(machine: Machine, heading: str, marker: str) -> Done:
     """Type a block in the checkout, as root."""
-    return machine.shell(f"cd {CHECKOUT}\n{block(heading, marker)}", **OFFLINE)
+    return machine.shell(f"cd {CHECKOUT}\n{shell_block(heading, marker)}", **OFFLINE)
 
 
 @pytest.fixture
