@@ -13,7 +13,7 @@ class NoReader(CardTrouble):
 
     def __init__(self, *, pcscd: bool) -> None:
         super().__init__(
-            "no card reader is connected" if pcscd else "no card reader was found, and pcscd does not answer"
+            "no card reader is connected" if pcscd else "no card was found, and pcscd does not answer"
         )
         self.pcscd = pcscd
 
