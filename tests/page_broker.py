@@ -65,6 +65,7 @@ STAMP: dict[str, Any] = {
     "age": 780,
     "person": "anna",
     "followers": [],
+    "orphaned": False,
 }
 
 

@@ -107,7 +107,7 @@ def test_comments_stay_at_home() -> None:
 def test_no_field_is_named_like_a_one_time_code() -> None:
     """Password managers leave fields called pin, code or otp alone; ours are called passphrase and username."""
     fields = {attrs["name"]: attrs for tag, attrs in parsed(page.document()).tags if tag == "input"}
-    assert set(fields) == {"username", "passphrase", "repeat", "digits"}
+    assert set(fields) == {"username", "passphrase", "repeat", "keep", "digits"}
     assert fields["username"]["autocomplete"] == "username"
     assert "readonly" in fields["username"]
 

@@ -64,6 +64,7 @@ def test_the_stamp_is_the_kernels_word(counter: Counter) -> None:
         "age": 7,
         "person": "Ada",
         "followers": [],
+        "orphaned": False,
     }
 
 

@@ -64,10 +64,13 @@ prompts = st.builds(
     repeat_error=texts,
     digits=st.booleans(),
     keeper=st.sampled_from(KEEPERS),
+    keep=wholes,
 )
 reply_keys = st.binary(min_size=32, max_size=32)
 answers = st.one_of(
-    st.tuples(st.just("secret"), reply_keys, st.binary(min_size=1, max_size=300).map(Secret)),
+    st.tuples(
+        st.just("secret"), reply_keys, st.binary(min_size=1, max_size=300).map(Secret), st.just(""), st.booleans()
+    ),
     st.tuples(st.just("yes"), reply_keys, st.none(), texts),
     st.tuples(st.just("no"), reply_keys),
 ).map(lambda fields: Answer(*fields))
@@ -89,6 +92,7 @@ PROMPT = Prompt(
     keeper="agent",
 )
 SECRET = Answer("secret", bytes(32), Secret(b"correct horse"))
+KEPT = Answer("secret", bytes(32), Secret(b"correct horse"), keep=True)
 YES = Answer("yes", bytes(32), digits="42")
 NO = Answer("no", bytes(32))
 NEXT = Verdict("wrong", "wrong passphrase", ("a ticket", "a fragment"))
@@ -97,6 +101,7 @@ READERS: tuple[Callable[[bytes], object], ...] = (details_from_json, answer_from
 WHOLE: list[tuple[Callable[[bytes], object], dict[str, Any]]] = [
     (details_from_json, json.loads(details_to_json(PROMPT))),
     (answer_from_json, json.loads(answer_to_json(SECRET))),
+    (answer_from_json, json.loads(answer_to_json(KEPT))),
     (answer_from_json, json.loads(answer_to_json(YES))),
     (answer_from_json, json.loads(answer_to_json(NO))),
     (verdict_from_json, json.loads(verdict_to_json(NEXT))),
@@ -186,7 +191,7 @@ def test_every_field_is_needed_and_no_other_is_taken(read: Callable[[bytes], obj
         assert malformed(read, json.dumps(with_at(whole, path, fields | {"extra": ""})).encode())
         for name in fields:
             rest = {key: value for key, value in fields.items() if key != name}
-            optional = whole.get("answer") == "yes" and name == "digits"
+            optional = (whole.get("answer"), name) in (("yes", "digits"), ("secret", "keep"))
             assert malformed(read, json.dumps(with_at(whole, path, rest)).encode()) != optional, (path, name)
 
 
@@ -206,6 +211,9 @@ def value_at(value: Any, path: tuple[str | int, ...]) -> Any:
         (("asked",), 1.0),
         (("asked",), 2**53),
         (("digits",), 1),
+        (("keep",), -1),
+        (("keep",), None),
+        (("keep",), True),
         (("attempt",), [1]),
         (("attempt",), [1, 2, 3]),
         (("words",), ["only"]),
@@ -236,6 +244,9 @@ def test_details_within_their_limits(path: tuple[str | int, ...], wrong: object)
         {"answer": "yes"},  # with a secret
         {"answer": "no"},
         {"digits": "42"},  # with a secret
+        {"keep": False},
+        {"keep": 1},
+        {"keep": None},
         {"reply_key": base64url.encode(bytes(31))},
         {"reply_key": base64url.encode(bytes(32)) + "="},
         {"secret": None},

@@ -135,7 +135,7 @@ def test_the_product_reads_the_link_vector() -> None:
     assert seal.open_details(link, on_wire("sealed_details_text")) == details
     assert seal.open_stamp(link, on_wire("sealed_stamp_text")) == LINK["stamp"].encode()
     answer = seal.open_answer(owned, details, on_wire("sealed_answer_text"))
-    assert answer == Answer("secret", raw("reply_key"), Secret(raw("secret")))
+    assert answer == Answer("secret", raw("reply_key"), Secret(raw("secret")), keep=True)
     verdict = seal.open_verdict(raw("reply_key"), link.ticket, on_wire("sealed_verdict_text"))
     following = json.loads(LINK["verdict"])["next"]
     assert verdict == Verdict("wrong", "", (following["ticket"], following["fragment"]))

@@ -51,6 +51,7 @@ class Stamp(NamedTuple):
     age: float
     person: str
     followers: tuple[str, ...]
+    orphaned: bool
 
 
 class Clock(NamedTuple):
@@ -80,8 +81,8 @@ class Page:
         self._interrupted = False
         self.prompt, self.stamp, self.remaining = self._view()
 
-    def answer(self, answer: str, secret: Secret | None = None, digits: str = "") -> Verdict:
-        """Seal an answer ("secret", "yes" or "no"), send it, and wait for its verdict.
+    def answer(self, answer: str, secret: Secret | None = None, digits: str = "", *, keep: bool = False) -> Verdict:
+        """Seal an answer ("secret", "yes" or "no"), send it, and wait for its verdict. ``keep``: agree to the offer.
 
         Raises:
             LinkOver: the prompt ended first. With state "unknown" the broker forgot it, and with it the verdict.
@@ -89,7 +90,7 @@ class Page:
             Malformed, SealBroken: the other side lied.
         """
         reply_key = self._random(seal.KEY_SIZE)
-        sealed = seal.seal_answer(self._link, self._padded, Answer(answer, reply_key, secret, digits))
+        sealed = seal.seal_answer(self._link, self._padded, Answer(answer, reply_key, secret, digits, keep))
         box = {"sealed": base64url.encode(sealed)}
         self._send(box)
         seen, proof, until = 0, self._proof, self._clock.now() + VERDICT_SECONDS
@@ -188,12 +189,19 @@ def _stamp(data: bytes) -> Stamp:
         uid=_count(fields["uid"], "uid"),
         age=_number(fields["age"], "age"),
         followers=tuple(_text(line, "followers") for line in followers),
+        orphaned=_flag(fields["orphaned"], "orphaned"),
         **texts,
     )
 
 
 def _text(value: object, what: str) -> str:
     if not isinstance(value, str):
+        raise Malformed(what)
+    return value
+
+
+def _flag(value: object, what: str) -> bool:
+    if not isinstance(value, bool):
         raise Malformed(what)
     return value
 

@@ -57,6 +57,7 @@ class Question:
         self.answer: Answer | None = None
         self.answered_ticket = ""
         self.judged = False
+        self.orphaned = False
 
 
 def boottime() -> float:
@@ -196,6 +197,12 @@ class Asker:
                 if event.get("event") == "refused":
                     raise Refused(str(event.get("why")), str(event.get("text")))
         raise NoBroker([f"{self._places[0].askers}: it does not say that the opening was recorded"])
+
+    def orphan(self, question: Question) -> None:
+        """The program that asked has ended; whoever asks for the same key from now on takes this one's place."""
+        question.orphaned = True
+        for ticket in question.tickets:
+            self._send({"op": "orphaned", "ticket": ticket})
 
     def close(self) -> None:
         """Close the connection; what is still open is thereby withdrawn."""
@@ -345,6 +352,8 @@ class Asker:
         for ticket in question.tickets:
             self._register(question, ticket, beside=first, again=True)
             first = first or ticket
+        if question.orphaned:
+            self.orphan(question)
 
     def _try_connect(self, why: list[str]) -> bool:
         place = self._places[0]  # the host's broker if there is one: never quietly another

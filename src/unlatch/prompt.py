@@ -57,7 +57,10 @@ class Key(NamedTuple):
 
 
 class Prompt(NamedTuple):
-    """One question. Texts may be empty: not said. ``asked`` is seconds since 1970, shown and never computed with."""
+    """One question. Texts may be empty: not said. ``asked`` is seconds since 1970, shown and never computed with.
+
+    ``keep`` offers that the keeper has the answer for so many seconds, also after the caller's end; 0 offers nothing.
+    """
 
     kind: str
     title: str
@@ -76,15 +79,20 @@ class Prompt(NamedTuple):
     repeat_error: str = ""
     digits: bool = False
     keeper: str = "none"
+    keep: int = 0
 
 
 class Answer(NamedTuple):
-    """What the person gave. ``secret`` is there for "secret" only; ``digits`` for a "yes" that needs them."""
+    """What the person gave. ``secret`` is there for "secret" only; ``digits`` for a "yes" that needs them.
+
+    ``keep``: the person agreed that the secret is kept, which counts only where that was offered.
+    """
 
     answer: str
     reply_key: bytes
     secret: Secret | None = None
     digits: str = ""
+    keep: bool = False
 
     def __repr__(self) -> str:
         return "Answer(redacted)"
@@ -126,6 +134,7 @@ def details_from_json(data: bytes) -> Prompt:
         asked=_whole(fields["asked"], "asked"),
         attempt=None if fields["attempt"] is None else _pair(fields["attempt"], "attempt", _whole),
         digits=_bool(fields["digits"], "digits"),
+        keep=_whole(fields["keep"], "keep"),
         key=None if fields["key"] is None else _key(fields["key"]),
         asker=AskerInfo(
             chain=tuple(
@@ -140,9 +149,11 @@ def details_from_json(data: bytes) -> Prompt:
 
 def answer_to_json(answer: Answer) -> bytes:
     """The answer of docs/protocol.md section 2, not yet padded. What it returns holds the secret in clear."""
-    fields: dict[str, str] = {"answer": answer.answer, "reply_key": base64url.encode(answer.reply_key)}
+    fields: dict[str, Any] = {"answer": answer.answer, "reply_key": base64url.encode(answer.reply_key)}
     if answer.secret is not None:
         fields["secret"] = base64url.encode(bytes(answer.secret.reveal()))
+    if answer.keep:
+        fields["keep"] = True
     if answer.digits:
         fields["digits"] = answer.digits
     return json.dumps(fields).encode("ascii")
@@ -157,7 +168,7 @@ def answer_from_json(data: bytes) -> Answer:
     fields = _parse(data, "answer")
     answer = _one_of(fields.get("answer"), "answer", ("secret", "yes", "no"))
     required = {"answer", "reply_key"} | ({"secret"} if answer == "secret" else set())
-    optional = {"digits"} if answer == "yes" else set()
+    optional = {"yes": {"digits"}, "secret": {"keep"}}.get(answer, set())
     if not required <= fields.keys() <= required | optional:
         raise Malformed("answer")
     reply_key = base64url.decode(fields["reply_key"], "reply_key", 32)
@@ -166,7 +177,9 @@ def answer_from_json(data: bytes) -> Answer:
     secret = base64url.decode(fields["secret"], "secret")
     if not 0 < len(secret) <= MAX_SECRET:  # GnuPG takes an empty one for "no passphrase", which nobody means here
         raise Malformed("secret")
-    return Answer(answer, reply_key, Secret(secret))
+    if fields.get("keep", True) is not True:
+        raise Malformed("keep")
+    return Answer(answer, reply_key, Secret(secret), keep="keep" in fields)
 
 
 def verdict_to_json(verdict: Verdict) -> bytes:

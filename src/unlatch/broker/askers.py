@@ -54,6 +54,8 @@ class Askers:
                 actions = pending.verdict(now, connection, ticket, outcome, sealed)
             case messages.Withdraw(ticket=ticket, why=why):
                 actions = pending.withdraw(now, connection, ticket, why)
+            case messages.Orphaned(ticket=ticket):
+                actions = pending.orphaned(now, connection, ticket)
             case messages.Opened(secret=secret, by=by, unit=unit):
                 actions = trail.opened(peer, secret, by, unit)
         self._broker.perform(actions)

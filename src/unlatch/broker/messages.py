@@ -81,6 +81,12 @@ class Withdraw(Line, frozen=True):
     why: Short = ""
 
 
+class Orphaned(Line, frozen=True):
+    """The program that asked has ended; the asker waits on, for an answer that may be kept."""
+
+    ticket: Ticket
+
+
 class Opened(Line, frozen=True):
     """A stored secret was opened, by which slot or grant; for the audit trail. ``unit`` is the asker's claim."""
 
@@ -111,7 +117,7 @@ class Look(Line, frozen=True):
     ticket: Ticket
 
 
-AskerLine = Register | Taken | Spoiled | Verdict | Withdraw | Opened
+AskerLine = Register | Taken | Spoiled | Verdict | Withdraw | Orphaned | Opened
 AdminLine = Status | List | Page | Look
 
 

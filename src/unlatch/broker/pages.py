@@ -203,6 +203,7 @@ class Pages:
             "age": int(now - prompt.since),
             "person": prompt.person,
             "followers": [*names, f"and {more} more"] if more > 0 else names,
+            "orphaned": prompt.orphaned,
         }
         return base64url.encode(seal.seal_stamp(link.link(), json.dumps(stamp).encode("ascii"), self._random))
 

@@ -42,6 +42,8 @@ class Pending:
     def register(self, now: float, peer: Peer, message: Register) -> Actions:
         """Open a prompt, follow one, put another link beside one, or go on after one. Or tell why not."""
         actions = self.tick(now)
+        if not (message.beside or message.after or message.rung):
+            actions += self._make_way(now, peer, message.coalesce)
         return actions + self._registrar.register(now, peer, message)
 
     def taken(self, now: float, conn: Hashable, ticket: str) -> Actions:
@@ -99,6 +101,26 @@ class Pending:
         if thing is None or thing.conn != conn:
             return actions
         return actions + self._abandon(now, thing, why)
+
+    def orphaned(self, now: float, conn: Hashable, ticket: str) -> Actions:
+        """The program that asked has ended, and the asker waits on. Whoever follows is alive, and asks anew."""
+        actions = self.tick(now)
+        link = self._table.links.get(ticket)
+        if link is None or link.prompt.conn != conn or link.prompt.state is State.JUDGED:
+            return actions
+        prompt = link.prompt
+        prompt.orphaned = True
+        actions.append(happened("orphaned", prompt))
+        if prompt.followers and prompt.state is State.OPEN:
+            return actions + self._end(now, prompt, "withdrawn", "others ask for the same")
+        return actions + self._pages.changed(now, prompt)
+
+    def _make_way(self, now: float, peer: Peer, coalesce: str) -> Actions:
+        """Somebody alive asks for the key for which an orphan waits: that one ends, and its message goes over."""
+        leader = self._table.leaders.get((peer.uid, coalesce))
+        if leader is None or not leader.orphaned or leader.state is not State.OPEN or leader.conn == peer.conn:
+            return []
+        return self._end(now, leader, "withdrawn", "others ask for the same")
 
     def gone(self, now: float, conn: Hashable) -> Actions:
         """The connection closed: its prompts are withdrawn. Verdicts stay."""

@@ -98,7 +98,8 @@ class OpenPrompt(Record, eq=False):
     ``id`` names the message to people, so a prompt that goes on after a wrong answer keeps it. ``delivery`` says what
     became of the last ring of each notifier, ``delivered_at`` when it arrived; ``reached`` are those that delivered any
     link, and so have a message to edit. ``listed``: the last follower that the answering page was told of.
-    ``settled``: message and followers have heard how it ended, or went over to the prompt that goes on.
+    ``settled``: message and followers have heard how it ended, or went over to the prompt that goes on. ``orphaned``:
+    the program that asked has ended.
     """
 
     id: str
@@ -128,6 +129,7 @@ class OpenPrompt(Record, eq=False):
     outcome: str = ""
     verdict: str = ""
     settled: bool = False
+    orphaned: bool = False
 
     def move(self, now: float, event: str) -> bool:
         """Take the step that belongs to the event, if there is one here."""

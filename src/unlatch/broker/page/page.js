@@ -142,8 +142,8 @@ function read(padded, names) {
   return fields;
 }
 
-const DETAILS = "asked asker attempt cancel digits error keeper key kind label notok ok repeat repeat_error text title words";
-const STAMP = "account age followers host person uid user";
+const DETAILS = "asked asker attempt cancel digits error keep keeper key kind label notok ok repeat repeat_error text title words";
+const STAMP = "account age followers host orphaned person uid user";
 const VERDICT = "next outcome text";
 
 async function unseal(opening) {
@@ -277,7 +277,7 @@ function answerFrom(details) {
   if (secret.length > LONGEST_SECRET) return mistake("secret", `That is too long: ${LONGEST_SECRET} bytes at most.`);
   if (kind === "new-passphrase" && INPUT.repeat.value !== INPUT.secret.value)
     return mistake("repeat", "The two are not the same. Nothing was sent.");
-  return { answer: "secret", secret: encode64(secret) };
+  return { answer: "secret", secret: encode64(secret), ...(INPUT.keep.isConnected && INPUT.keep.checked && { keep: true }) };
 }
 
 async function send(answer) {

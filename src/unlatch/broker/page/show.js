@@ -168,7 +168,7 @@ function showStamp(stamp, remaining) {
 
 // Only the fields that are asked for are in the document: a password manager would take a hidden one for a second
 // password. They are left alone while they stay the same, so that a manager sees one form and not many.
-const NAMES = ["account", "secret", "repeat", "digits"];
+const NAMES = ["account", "secret", "repeat", "keep", "digits"];
 const kept = (id) => $("rows").content.getElementById(id);
 const [ROW, INPUT, LABEL] = ["-row", "", "-label"].map((part) => Object.fromEntries(NAMES.map((name) => [name, kept(name + part)])));
 const SHOW = kept("show");
@@ -184,7 +184,7 @@ function showForm(details) {
   const { label, send } = KINDS[kind];
   const renewed = kind === "new-passphrase";
   const secret = kind === "passphrase" || kind === "pin" || renewed;
-  place([secret && "account", label && "secret", renewed && "repeat", details.digits && "digits"].filter(Boolean));
+  place([secret && "account", label && "secret", renewed && "repeat", details.keep && "keep", details.digits && "digits"].filter(Boolean));
   LABEL.secret.textContent = label;
   INPUT.secret.autocomplete = renewed ? "new-password" : secret ? "current-password" : "off";
   hideSecrets(secret);
@@ -195,7 +195,6 @@ function showForm(details) {
   $("deny").hidden = kind === "notice";
   $("keeper").hidden = !secret || keeper !== "program";
   $("keeper").textContent = `${host()} says: a program receives what you type, in clear, and may keep it.`;
-  $("effect").textContent = effect(details);
 }
 
 // What an asker calls yes and no, where it says more than that. It words no button: it could swap them.
@@ -229,6 +228,8 @@ function span(seconds) {
   return minutes < 120 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
+const until = (seconds) => new Date(Date.now() + seconds * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+
 function tick() {
   if (!shown.stamp || $("question").hidden) return;
   const now = performance.now();
@@ -237,6 +238,8 @@ function tick() {
   const asked = new Date(shown.details.asked * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   write("left", left ? `${span(left)} left` : "Time is up");
   write("since", `${asked}, ${age < 60 ? "just now" : `${span(age)} ago`}`);
+  write("effect", shown.stamp.orphaned ? "The program has given up. Only a kept answer is of use." : effect(shown.details));
+  LABEL.keep.textContent = `Keep it for later requests until ${until(shown.details.keep)}, even if the program has given up`;
   $("left").hidden = false;
   if (left === 300 || left === 60) say(`${span(left)} left.`);
 }
