@@ -16,6 +16,9 @@ from unlatch.doctor import child, facts, run
 from unlatch.doctor.check import Check, Finding, Situation, ok
 from unlatch.errors import Malformed
 
+# Here pytest's own threads run while it forks; the command has none.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
 
 class Inner(NamedTuple):
     name: str

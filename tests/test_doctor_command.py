@@ -177,6 +177,16 @@ def test_colours_are_for_terminals_only(house: House) -> None:
             assert "gnupg-home" in terminal.screen
 
 
+def test_root_without_gnupg_looks_at_the_host_only(house: House, patient: Patient) -> None:
+    """On most servers root unlocks nothing, and that is no problem."""
+    passwd = house.root / "passwd"  # mounted over the machine's, for this test
+    passwd.write_text(re.sub(r"^(root:.*):/root:", r"\1:/nonexistent:", passwd.read_text(), flags=re.MULTILINE))
+    done = patient.root(UNLATCH, "doctor")
+    assert "root has no GnuPG home" in done.stderr
+    assert not re.search(r"^\w+ +gnupg-home ", done.stdout, re.MULTILINE)
+    assert re.search(r"^\w+ +broker ", done.stdout, re.MULTILINE)
+
+
 # As another user
 
 
@@ -228,6 +238,16 @@ def test_a_hostile_user_gets_no_word_onto_roots_terminal(house: House, patient: 
         patient.root("sh", "-c", f"cd {house.root} && set -- {hint} && true")
         assert ";touch" not in re.sub(r"'[^']*'", "", hint)
     assert not (house.root / "pwned").exists()
+
+
+@pytest.mark.parametrize("path", ["/etc/shadow", "/etc", "/root/.ssh/id_ed25519"])
+def test_root_is_never_told_to_change_what_the_user_has_named(house: House, patient: Patient, path: str) -> None:
+    """A user who names root's file as pinentry gets no chmod of it out of root, and none starts it."""
+    configure_agent(house, f"pinentry-program {path}")
+    done = patient.doctor("pinentry-line", "pinentry-place", "pinentry-runs", "agent-pinentry")
+    assert done.findings
+    for found in done.findings.values():
+        assert path not in found.hint
 
 
 def test_everything_at_once_for_a_service_user(house: House, patient: Patient) -> None:

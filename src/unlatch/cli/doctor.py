@@ -84,6 +84,11 @@ def command(
         findings = rehearse(situation, what, timeout, yes=yes, show=show)
     else:
         asker, host = (_chosen(checks, names) for checks in (registry.ASKER, registry.HOST))
+        if situation.uid == 0 and not (names or user or gnupghome or os.path.isdir(situation.gnupghome)):
+            voice.tell(
+                "root has no GnuPG home, so this looks at the host only; --as USER looks at a user's services too"
+            )
+            asker = ()
         for finding in examine(asker, host, situation):
             findings.append(finding)
             show(finding)

@@ -49,8 +49,11 @@ def judge(facts: Facts, situation: Situation) -> Finding:
         return unknown("there is no pinentry to start: see pinentry-line", conf.setup(situation))
     found = facts.trial
     if found.why:
-        # setsid: it is that user's choice of a program, so it may not have the terminal of the root who types this.
-        return problem(f"{facts.program}: {found.why}", situation.as_user("setsid", "-w", facts.program, "--version"))
+        # Another user's choice of a program is nothing for root to start.
+        own = situation.caller == situation.uid
+        return problem(
+            f"{facts.program}: {found.why}", command(facts.program, "--version") if own else conf.setup(situation)
+        )
     if found.flavor != "unlatch":
         text = f"{facts.program} is another pinentry ({found.flavor or 'unnamed'}): it rings nobody"
         return problem(text, conf.setup(situation))
@@ -69,7 +72,7 @@ PINENTRY_RUNS = Check(
     "pinentry-runs",
     "the pinentry starts as the asking user with a bare environment, greets, is Unlatch's, and has the version of "
     "command and broker",
-    "start it with `--version` as printed and see what it says; after an upgrade of the system's Python, install again",
+    "start it with `--version` and see what it says; after an upgrade of the system's Python, install again",
     Facts,
     probe,
     judge,
