@@ -52,7 +52,8 @@ class Settings(NamedTuple):
     """Everything the file says, or would say. ``rules`` is None when they have mistakes: then every prompt is refused.
 
     ``public_url`` ends with a slash; ``probe``: look through it whether links can be opened. ``allow_users`` empty is
-    everybody; ``audit_file`` empty is the default place.
+    everybody; ``audit_file`` empty is the default place. ``keep_seconds``: how long people may have an answer kept by
+    gpg-agent when its program has given up; 0: they are not asked.
     ``link_seconds`` and ``remind_after`` are seconds (0: never remind); quotas count per uid, rings per hour.
     """
 
@@ -71,6 +72,7 @@ class Settings(NamedTuple):
     rules: "tuple[Rule, ...] | None" = ()
     audit_file: str = ""
     probe: bool = True
+    keep_seconds: int = 0
 
 
 class Unacceptable(ValueError):
@@ -291,6 +293,7 @@ TABLES = {
         "open": Key("quota_open", _whole(1, 100_000), "a whole number from 1 to 100000"),
         "rings": Key("quota_rings", _whole(1, 100_000), "a whole number from 1 to 100000"),
     },
+    "keep": {"seconds": Key("keep_seconds", _whole(0, 604_800), "whole seconds from 0 (never) to 604800 (a week)")},
     "audit": {"file": Key("audit_file", _absolute_path, "an absolute path of a file")},
 }
 PERSON = {

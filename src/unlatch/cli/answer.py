@@ -12,7 +12,7 @@ from unlatch import prompt, seal
 from unlatch.answering import Clock, Page
 from unlatch.cli import dialogue, doors, voice
 from unlatch.cli.admin import Admin, check_host, find_admin
-from unlatch.cli.dialogue import Choice
+from unlatch.cli.dialogue import Choice, Said
 from unlatch.errors import Malformed
 from unlatch.secret import Secret, forbid_core_dumps
 
@@ -43,10 +43,17 @@ Exit codes:
 @click.option("--confirm", is_flag=True, help="Answer yes.")
 @click.option("--deny", is_flag=True, help="Answer no.")
 @click.option("--digits", metavar="NN", default="", help="The two digits that the asking session shows.")
+@click.option("--keep", is_flag=True, help="Agree that it is kept for later requests, if that is offered.")
 @click.option("--ca-file", type=click.Path(exists=True, dir_okay=False), help="Trust these authorities only.")
 @click.argument("arguments", nargs=-1, metavar="")
 def command(
-    from_stdin: bool, confirm: bool, deny: bool, digits: str, ca_file: str | None, arguments: Sequence[str]
+    from_stdin: bool,
+    confirm: bool,
+    deny: bool,
+    digits: str,
+    keep: bool,
+    ca_file: str | None,
+    arguments: Sequence[str],
 ) -> int:
     """Answer a prompt from the terminal.
 
@@ -57,8 +64,10 @@ def command(
     newline at its end belongs to it. A link is never an argument.
     """
     _check_usage(confirm, deny, digits, arguments)
+    if keep and (confirm or deny):
+        voice.fail("--keep is for an answer with a secret", code=voice.USAGE)
     forbid_core_dumps()
-    choice = Choice("yes" if confirm else "no" if deny else "", digits, ca_file)
+    choice = Choice("yes" if confirm else "no" if deny else "", digits, ca_file, keep)
     if from_stdin and not sys.stdin.isatty():
         return _answer_from_stdin(choice)
     terminal = voice.Terminal()
@@ -169,26 +178,26 @@ def _answer_from_stdin(choice: Choice) -> int:
     digits = choice.digits
     if verb == "yes" and page.prompt.digits and not digits:
         digits = dialogue.ask_digits(voice.Terminal())
-    verdict = _send(page, verb, secret if verb == "secret" else None, digits)
-    return dialogue.tell_verdict(verdict, verb)
+    said = Said(verb, secret if verb == "secret" else None, digits, choice.keep and bool(page.prompt.keep))
+    return dialogue.tell_verdict(_send(page, said), verb)
 
 
 def _answer_by_hand(page: Page, choice: Choice, terminal: voice.Terminal) -> int:
     while True:
         dialogue.show(page)
         dialogue.check_kind(page, choice.verb)
-        verb, secret, digits = dialogue.ask(page, choice, terminal)
-        verdict = _send(page, verb, secret, digits)
+        said = dialogue.ask(page, choice, terminal)
+        verdict = _send(page, said)
         if verdict.next_link is None:
-            return dialogue.tell_verdict(verdict, verb)
+            return dialogue.tell_verdict(verdict, said.verb)
         voice.tell(dialogue.sentence_of(verdict))
         page = page.follow(verdict)
         choice = choice._replace(verb="", digits="")  # settled for the first question, not for what follows it
 
 
-def _send(page: Page, verb: str, secret: Secret | None, digits: str) -> prompt.Verdict:
+def _send(page: Page, said: Said) -> prompt.Verdict:
     try:
-        return page.answer(verb, secret, digits)
+        return page.answer(said.verb, said.secret, said.digits, keep=said.keep)
     finally:
-        if secret is not None:
-            secret.wipe()
+        if said.secret is not None:
+            said.secret.wipe()

@@ -1,5 +1,7 @@
 """One question on the terminal: what it shows, what it asks the person, and what it says about the verdict."""
 
+import time
+from datetime import datetime
 from typing import NamedTuple
 
 from unlatch.answering import Page
@@ -17,6 +19,16 @@ class Choice(NamedTuple):
     verb: str  # "secret", "yes", "no", or "" when the prompt's kind and the person decide
     digits: str
     ca_file: str | None
+    keep: bool = False
+
+
+class Said(NamedTuple):
+    """What the person said: the verb of the answer, and what it carries."""
+
+    verb: str
+    secret: Secret | None = None
+    digits: str = ""
+    keep: bool = False
 
 
 def check_kind(page: Page, verb: str) -> None:
@@ -56,6 +68,7 @@ def show(page: Page) -> None:
         ("service", clean(service_of(asker))),
         ("chain", clean(" < ".join(f"{process.name} ({process.pid})" for process in asker.chain))),
         ("waiting too", "\n".join(map(clean, stamp.followers))),
+        ("given up", "the program has ended; only an answer that may be kept is of use" if stamp.orphaned else ""),
         ("kept by", _KEEPERS[asked.keeper]),
     ]
     width = voice.width()
@@ -79,17 +92,28 @@ _KEEPERS = {
 }
 
 
-def ask(page: Page, choice: Choice, terminal: voice.Terminal) -> tuple[str, Secret | None, str]:
-    """What the person says: the verb of the answer, the secret, the digits."""
+def ask(page: Page, choice: Choice, terminal: voice.Terminal) -> Said:
+    """What the person says."""
     asked = page.prompt
     if choice.verb == "no":
-        return "no", None, ""
+        return Said("no")
     if asked.kind in WITH_SECRET:
-        return "secret", _ask_secret(asked, terminal), ""
+        secret = _ask_secret(asked, terminal)
+        return Said("secret", secret, keep=bool(asked.keep) and (choice.keep or _keeps(asked, terminal)))
     if choice.verb == "" and not _agreed(asked, terminal):
-        return "no", None, ""
-    digits = choice.digits or (ask_digits(terminal) if asked.digits else "")
-    return "yes", None, digits
+        return Said("no")
+    return Said("yes", digits=choice.digits or (ask_digits(terminal) if asked.digits else ""))
+
+
+def _keeps(asked: Prompt, terminal: voice.Terminal) -> bool:
+    until = datetime.fromtimestamp(time.time() + asked.keep).astimezone()
+    question = (
+        f"keep it for later requests until {until:%Y-%m-%d %H:%M}, even if the program has given up? (yes/no) [no]"
+    )
+    while True:
+        typed = terminal.ask(question).lower()
+        if typed in ("yes", "no", ""):
+            return typed == "yes"
 
 
 def _ask_secret(asked: Prompt, terminal: voice.Terminal) -> Secret:
