@@ -12,9 +12,9 @@ _KINDS = "ntfy, apprise, command, matrix, terminal, none"
 @click.command(
     short_help="Set everything up and ring; or take it back.",
     epilog="""\b
-Examples, as root, for the services of the user api:
-  # unlatch setup --user api --dry-run
-  # unlatch setup --user api --public-url https://unlock.example.org/web03/
+Examples, for your own GnuPG, and as root for the services of the user api:
+  $ unlatch setup --dry-run
+  # unlatch setup --user api
   # unlatch setup --undo
 """,
 )
