@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from house import PINENTRY, UNLATCH, House
+from real import absent
 from real_gnupg import PASSPHRASE, PLAINTEXT, Keyring, finish
 from terminal import Terminal
 from waiting import until
@@ -230,6 +231,23 @@ def test_matrix_is_handed_over(house: House, keyring: Keyring) -> None:
     done = setup(house, *options, "--yes")
     assert done.returncode == 0
     assert "later: unlatch matrix setup" in done.stderr
+
+
+def test_networks_of_containers_only_if_asked(house: House, keyring: Keyring) -> None:
+    """They are added to the file with a warning; nobody who did not ask gets them."""
+    if os.getuid() != 0:
+        absent("only root can give a test a network")
+    bridge = "ip link add docker0 type bridge && ip addr add 172.17.0.1/16 dev docker0 && ip link set docker0 up"
+    inside = f'{bridge} && exec "$0" setup "$@"'
+    enter = ["unshare", "--net", "sh", "-c", inside, str(UNLATCH), *answers(house), "--dry-run"]
+    for options in ((), ("--containers",)):
+        done = subprocess.run(
+            [*enter, *options], env=house.environ(**NOWHERE), capture_output=True, text=True, timeout=60, check=False,
+            stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert ('+allow_from = ["127.0.0.0/8", "::1/128", "172.17.0.0/16"]' in done.stdout) == bool(options)
+        assert ("published port makes every client look" in done.stdout.replace("\n" + " " * 24, " ")) == bool(options)
 
 
 # At a terminal

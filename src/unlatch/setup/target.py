@@ -20,9 +20,8 @@ class NoSuchUser(UnlatchError):
 
 
 def target(name: str, gnupghome: str, environ: Mapping[str, str], caller: int) -> Situation:
-    """The user (the caller for "") and the GnuPG home, told by DIR or, of the caller, by the environment.
-
-    Another user's home is never guessed from our own environment.
+    """The user (the caller for "") and the GnuPG home: told, else of the caller by the environment, else by the unit that
+    owns that user's agent. Another user's home is never guessed from our own environment.
 
     Raises:
         NoSuchUser
@@ -35,10 +34,21 @@ def target(name: str, gnupghome: str, environ: Mapping[str, str], caller: int) -
         entry = pwd.struct_passwd((str(caller), "x", caller, os.getegid(), "", environ.get("HOME") or "/", "/bin/sh"))
     own = entry.pw_uid == caller
     home = (environ.get("HOME") if own else "") or entry.pw_dir
-    chosen = gnupghome or (environ.get("GNUPGHOME", "") if own else "")
+    chosen = gnupghome or (environ.get("GNUPGHOME", "") if own else "") or _home_of_unit(entry.pw_name)
     known = {"PATH": _PATH, "HOME": home, **({"GNUPGHOME": chosen} if chosen else {})}
     directory = Home.find(known, entry.pw_uid, entry.pw_dir).directory
     return Situation(entry.pw_name, entry.pw_uid, entry.pw_gid, home, directory, known, caller, __version__)
+
+
+def _home_of_unit(user: str) -> str:
+    """The GNUPGHOME that unlatch-agent@USER.service was given, "" for the usual one."""
+    try:
+        with open(f"/etc/unlatch/agent-{user}.env", encoding="utf-8", errors="replace") as file:
+            lines = file.read(65536).splitlines()
+    except OSError:
+        return ""
+    named = [line.partition("=")[2].strip().strip("\"'") for line in lines if line.startswith("GNUPGHOME=")]
+    return named[-1] if named else ""
 
 
 def home_of(situation: Situation) -> Home:

@@ -182,12 +182,17 @@ def _all_enabled(places: Places, units: tuple[str, ...]) -> bool:
 
 
 def _is(places: Places, question: str, unit: str) -> bool:
-    return running.run((*places.systemctl, question, unit)).code == 0
+    return running.run((*places.systemctl, question, unit), _reach(places)).code == 0
+
+
+def _reach(places: Places) -> dict[str, str]:
+    """Where a user's systemd is, which su(1) and cron(8) do not say."""
+    return {} if places.scope == "host" else {"XDG_RUNTIME_DIR": os.path.dirname(os.path.dirname(places.manager))}
 
 
 def _systemctl(places: Places, *words: str) -> None:
     command = (*places.systemctl, *words)
-    said = running.run(command)
+    said = running.run(command, _reach(places))
     if said.code:
         raise CommandFailed(command, said.last)
 
