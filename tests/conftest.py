@@ -157,8 +157,10 @@ def card_house(pcsc: "PCSC") -> "Iterator[CardHouse]":
     house = CardHouse(pcsc, Card())
     yield house
     house.clear()
-    pcsc.clear()
-    house.settle()
+    try:
+        house.settle()
+    finally:
+        pcsc.clear()
 
 
 @pytest.fixture(scope="session")

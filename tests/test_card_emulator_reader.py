@@ -1,9 +1,12 @@
 """The emulated card behind real pcscd and scdaemon: what a hand at the reader does, and who is seen to spend a try."""
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from card.books import TRIES
 from card.card import PIN, Card
 from card.house import CardHouse
 from card.pcsc import READERS
@@ -111,28 +114,58 @@ def test_a_reset_by_another_program_locks(card_house: CardHouse) -> None:
 
 
 def test_every_try_is_seen_and_by_whom(card_house: CardHouse) -> None:
-    """A try that was announced is in the books under the name of the program that spent it."""
-    before = TRIES["gpg-connect-agent"]
+    """A try that was announced is in the card's account under the name of the program that spent it."""
     card = card_house.card
     card.expect_wrong(1, by="gpg-connect-agent")
     assert card_house.apdu(verify(WRONG_PIN)) == "6982"
     assert card.tries().pin == 2
     assert card.wrong_pin_count() == 1
-    card_house.settle()
-    assert TRIES["gpg-connect-agent"] == before + 1
-    card.account.spent.clear()
+    assert card.account.spent == {"gpg-connect-agent": 1}
 
 
-def test_a_try_that_was_not_announced_fails_the_test(card_house: CardHouse) -> None:
-    """The same without the announcement: the end of the test would raise, which this test sees to itself."""
-    before = TRIES.copy()
-    card = card_house.card
-    assert card_house.apdu(verify(WRONG_PIN)) == "6982"
-    with pytest.raises(AssertionError, match="not announced"):
-        card_house.settle()
-    card.account = type(card.account)()
-    TRIES.clear()
-    TRIES.update(before)
+# What a test looks like that spends a try without a word, on whichever card.
+CARELESS = """
+from card.card import Card
+
+def test_first_reader(card_house):
+    assert card_house.apdu("00 20 00 82 06 393939393939") == "6982"
+
+def test_a_card_that_is_gone(card_house):
+    assert card_house.apdu("00 20 00 82 06 393939393939") == "6982"
+    card_house.reader.remove()
+
+def test_second_reader(card_house):
+    card_house.second.insert(Card(2))
+    card_house.use_reader(1)
+    assert card_house.apdu("00 20 00 83 08 3939393939393939") == "6982"
+
+def test_announced_for_another(card_house):
+    card_house.card.expect_wrong(1, by="unlatch card unlock")
+    assert card_house.apdu("00 20 00 82 06 393939393939") == "6982"
+
+def test_announced_and_not_spent(card_house):
+    card_house.card.expect_wrong(1, by="gpg-connect-agent")
+
+def test_careful(card_house):
+    card_house.card.expect_wrong(1, by="gpg-connect-agent")
+    assert card_house.apdu("00 20 00 82 06 393939393939") == "6982"
+"""
+
+
+def test_the_suite_fails_for_a_try_that_was_not_announced(tmp_path: Path) -> None:
+    """A run of pytest with such tests: each of them fails, the careful one passes, and the sum tells both."""
+    tests = Path(__file__).parent
+    (tmp_path / "test_careless.py").write_text(CARELESS)
+    settings = ["-c", str(tests.parent / "pyproject.toml"), f"--rootdir={tmp_path}", f"--basetemp={tmp_path}/base"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider", "-n", "2", *settings, tmp_path],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(tests), "CI": "true"}, cwd=tmp_path,
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    assert re.search(r"6 passed, 5 errors", done.stdout), done.stdout
+    assert "4  not announced" in done.stdout
+    assert "1  gpg-connect-agent" in done.stdout
 
 
 def test_a_house_has_the_machine_to_itself(card_house: CardHouse) -> None:

@@ -96,8 +96,13 @@ class CardHouse(House):
         return "".join(line[9:58].replace(" ", "") for line in reply.splitlines() if line.startswith("D["))
 
     def settle(self) -> None:
-        """No try was spent that was not announced, on any card that was here."""
-        for reader in self.pcsc.readers:
-            for card in {id(card): card for card in reader.cards}.values():
-                books.enter(card.account.spent)
-                card.account.settle()
+        """No try was spent that was not announced, on any card that was here.
+
+        Raises:
+            AssertionError: one was.
+        """
+        accounts = {id(card): card.account for reader in self.pcsc.readers for card in reader.cards}.values()
+        for account in accounts:
+            books.enter(account.spent)
+        for account in accounts:
+            account.settle()

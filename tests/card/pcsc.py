@@ -110,7 +110,7 @@ class PCSC:
             return None
         said = self.log.read_text(errors="replace")
         came = said.count(f"Card inserted into {reader}")
-        # Of a card that was there before pcscd's first look it only tells the ATR; a test puts one into the first reader.
+        # Of a card that is there before its first look it tells the ATR only; a test puts one into the first reader.
         if reader == READERS[0]:
             came += max(0, said.count("Card ATR: ") - said.count("Card inserted into "))
         return Notices(came, said.count(f"Card Removed From {reader}"))
