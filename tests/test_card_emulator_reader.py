@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -82,8 +83,16 @@ def test_two_readers_have_a_card_each(card_house: CardHouse) -> None:
     assert second.application_id in card_house.serial()
 
 
-def test_a_slow_card_is_slow_and_a_stuck_one_stuck(card_house: CardHouse) -> None:
-    """A card that does not answer holds its caller up until it does, and nothing is lost."""
+def test_a_command_takes_no_time(card_house: CardHouse) -> None:
+    """Thirty commands in a third of the time that the kernel would hold each back for (44 ms); a slow card is slow."""
+    commands = ["SCD APDU 00200082"] * 30
+    assert min(seconds(card_house, commands) for _ in range(5)) < 30 * 0.044 / 3
+    card_house.reader.delay = 0.3
+    assert seconds(card_house, commands[:2]) > 2 * 0.3
+
+
+def test_a_stuck_card_holds_its_caller_up(card_house: CardHouse) -> None:
+    """A card that does not answer keeps its caller waiting until it does, and nothing is lost."""
     unlock(card_house)
     card_house.reader.hold()
     caller = card_house.start("gpg-connect-agent", "SCD APDU 00200082", "/bye")
@@ -190,6 +199,13 @@ def test_a_process_has_one_number(card_house: CardHouse) -> None:
 def unlock(house: CardHouse) -> None:
     assert house.apdu(verify(PIN)) == "9000"
     assert house.card.verified()
+
+
+def seconds(house: CardHouse, commands: list[str]) -> float:
+    """How long gpg-agent takes for these."""
+    begun = time.monotonic()
+    house.run("gpg-connect-agent", *commands, "/bye")
+    return time.monotonic() - begun
 
 
 def verify(value: bytes) -> str:

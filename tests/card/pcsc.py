@@ -18,6 +18,7 @@ from card.reader import Notices, Reader
 
 PORT = 0x8C7B  # vpcd's first reader; the second one is at the next port
 DRIVER = "libifdvpcd.so"
+_SCDAEMON = ("/usr/lib/gnupg", "/usr/libexec", "/usr/lib/gnupg2")  # in no PATH
 READERS = ("Virtual PCD 00 00", "Virtual PCD 00 01")
 _READER = 'FRIENDLYNAME "Virtual PCD"\nDEVICENAME /dev/null:{port:#06X}\nLIBPATH {driver}\nCHANNELID {port:#06X}\n'
 
@@ -27,6 +28,8 @@ class PCSC:
 
     def __init__(self) -> None:
         real("pcscd")
+        if not any(Path(place, "scdaemon").exists() for place in _SCDAEMON):
+            absent("scdaemon is not installed; tools/setup test installs it")
         self.driver = _driver()
         self.root = Path(tempfile.mkdtemp(prefix="unlatch-pcsc-", dir="/tmp"))
         self.place = Namespace()
