@@ -62,9 +62,11 @@ class Store:
             raise NoSuchSecret(name, path) from None
         except OSError as error:
             raise Unsafe(path, (error.strerror or "it cannot be opened").lower()) from None
-        with open(descriptor, "rb") as stream:
-            _check_ours(path, os.fstat(stream.fileno()), stat.S_ISREG)
-            data = stream.read(MAX_FILE + 1)
+        try:
+            _check_ours(path, os.fstat(descriptor), stat.S_ISREG)
+            data = _read(descriptor, MAX_FILE + 1)
+        finally:
+            os.close(descriptor)
         try:
             file = from_json(data)
         except BadSecretFile as error:
@@ -181,6 +183,13 @@ class Store:
 
     def _check_directory(self) -> None:
         _check_ours(self.path, os.stat(self.path, follow_symlinks=False), stat.S_ISDIR)
+
+
+def _read(descriptor: int, most: int) -> bytes:
+    data = bytearray()
+    while len(data) < most and (piece := os.read(descriptor, most - len(data))):
+        data += piece
+    return bytes(data)
 
 
 def _check_ours(path: str, found: os.stat_result, kind: Callable[[int], bool]) -> None:
