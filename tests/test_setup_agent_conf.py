@@ -1,15 +1,22 @@
 """The editor of gpg-agent.conf: held against what the real gpg-agent makes of a file, and against random texts."""
 
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from house import House
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from real import real
 
-from unlatch.setup import agent_conf
+from unlatch.setup import agent_conf, agent_step, performing
+from unlatch.setup.hands import Hands
+from unlatch.setup.journal import Journal
+from unlatch.setup.places import find
+from unlatch.setup.target import target
+from unlatch.setup.undo import Undo
 
 NO_PINENTRY = "67108949"  # GPG_ERR_NO_PIN_ENTRY of gpg-agent; a client sees "No secret key" in the end
 
@@ -193,3 +200,25 @@ def test_for_any_text(before: bytes, wanted: dict[str, str]) -> None:
     kept = [line.strip().removeprefix(agent_conf.REPLACED) for line in after.split(b"\n")]
     remaining = iter(kept)
     assert all(line.strip() in remaining for line in before.split(b"\n"))
+
+
+@settings(max_examples=20)  # each waits for the disk
+@given(TEXTS, st.sampled_from([0o600, 0o640, 0o644]), st.sampled_from([0, 8]))
+def test_setup_and_undo_lead_back_to_any_file(before: bytes, mode: int, hours: int) -> None:
+    """Byte for byte and with its mode, whatever was in it; and a second setup finds nothing to do."""
+    with tempfile.TemporaryDirectory(prefix="unlatch-", dir="/tmp") as folder:
+        conf = Path(folder, "gpg-agent.conf")
+        conf.write_bytes(before)
+        conf.chmod(mode)
+        environ = {"HOME": folder, "GNUPGHOME": folder, "PATH": "/usr/bin:/bin"}
+        situation = target("", folder, environ, os.getuid())
+        wanted = agent_step.wanted_options("/usr/bin/pinentry-unlatch", hours, agent_conf.values(before))
+        kept = Journal(f"{folder}/journal")
+        with kept.held():
+            performing.perform([agent_step.plan(Hands(), situation, wanted)], kept)
+        assert agent_conf.values(conf.read_bytes())["pinentry-program"] == "/usr/bin/pinentry-unlatch"
+        assert agent_step.plan(Hands(), situation, wanted).idle
+        undo = Undo(Journal(f"{folder}/journal"), find(environ, 1, folder), environ, os.getuid(), "")
+        undo.perform(undo.plan(), lambda text: None)
+        assert conf.read_bytes() == before
+        assert conf.stat().st_mode & 0o777 == mode

@@ -1,11 +1,19 @@
 """``unlatch setup`` for one's own broker, as a new user runs it: real gpg-agent, real broker, a terminal to type at."""
 
+import contextlib
+import http.server
+import json
 import os
+import pwd
 import re
 import shlex
 import stat
 import subprocess
+import threading
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from house import PINENTRY, UNLATCH, House
@@ -250,6 +258,66 @@ def test_networks_of_containers_only_if_asked(house: House, keyring: Keyring) ->
         assert ("published port makes every client look" in done.stdout.replace("\n" + " " * 24, " ")) == bool(options)
 
 
+def test_a_broker_of_ones_own_behind_a_proxy(house: House, keyring: Keyring) -> None:
+    """It comes and goes, so its page gets a socket that nobody else can take: root makes the directory, once."""
+    options = (
+        "--public-url",
+        "https://unlock.example.org/alex/",
+        "--proxy",
+        "caddy",
+        "--reload-proxy",
+        *answers(house)[2:],
+    )
+    done = setup(house, *options, "--yes", "--ring")
+    assert done.returncode == 0, done.stderr
+    user = pwd.getpwuid(os.getuid()).pw_name
+    assert f"$ install -d -o {user} -g caddy -m 2750 /srv/unlatch-{user}\n" in done.stderr
+    assert f"        reverse_proxy unix//srv/unlatch-{user}/page.sock\n" in done.stderr
+    assert f"it cannot ring yet: root has to make /srv/unlatch-{user}" in done.stderr
+    config = tomllib.loads((house.root / ".config/unlatch/unlatch.toml").read_text())
+    assert config["listen"] == f"unix:/srv/unlatch-{user}/page.sock"
+    assert setup(house, *options, "--yes").stdout == "nothing to do\n"
+    refused = setup(house, "--public-url", "none", "--proxy", "caddy", UNLATCH_CONFIG=str(house.root / "other.toml"))
+    assert refused.returncode == 2
+
+
+def test_over_ntfy(house: House, keyring: Keyring) -> None:
+    """The table that setup writes rings through Apprise: the topic gets the link, urgently."""
+    with ntfy() as (port, posted):
+        options = ("--public-url", "none", "--notify", f"ntfy=http://127.0.0.1:{port}/alex", "--person", "alex")
+        ringing = house.start(UNLATCH, "setup", *options, "--cache-hours", "0", "--yes", "--ring", **NOWHERE)
+        message = until(lambda: next((each for each in posted if "http://localhost" in str(each)), None), "a message")
+        assert (message["topic"], message["X-Priority"]) == ("alex", "max")
+        link = re.search(r"http://localhost:8420/\S+#[\w-]+", str(message))
+        assert link is not None
+        subprocess.run([UNLATCH, "answer", "--deny"], env=house.environ(**NOWHERE), check=True, start_new_session=True,
+                       capture_output=True, stdin=subprocess.DEVNULL)  # fmt: skip
+        assert finish(ringing)[0] == 4
+
+
+@contextlib.contextmanager
+def ntfy() -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """A stand-in for an ntfy server: its port, and what is posted to it."""
+    posted: list[dict[str, Any]] = []
+
+    class Topic(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.append(dict(self.headers) | json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Topic) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server.server_port, posted
+        server.shutdown()
+        thread.join()
+
+
 # At a terminal
 
 
@@ -305,6 +373,20 @@ def test_a_ring_that_does_not_arrive(house: House, keyring: Keyring) -> None:
         terminal.expect('"unlatch setup --undo" takes everything back')
         assert terminal.end() == 130
     assert f"pinentry-program {PINENTRY}" in (house.gnupg / "gpg-agent.conf").read_text()
+
+
+def test_matrix_follows_at_the_terminal(house: House, keyring: Keyring) -> None:
+    """When everything else is there, the bot's setup asks its own first question in the same terminal."""
+    options = ("--public-url", "none", "--notify", "matrix", "--person", "alex", "--cache-hours", "0", "--no-ring")
+    with Terminal([UNLATCH, "setup", *options, "--yes"], house.environ(**NOWHERE)) as terminal:
+        terminal.expect("Matrix next")
+        terminal.expect("Set it up now? (yes/no) [yes]: ")
+        terminal.type("yes\n")
+        terminal.expect("The bot's own user (@name:server):")
+        terminal.type("\x04")
+        terminal.expect("interrupted")
+        assert terminal.end() == 130
+    assert "[notify.matrix]" in (house.root / ".config/unlatch/unlatch.toml").read_text()
 
 
 def test_a_no_changes_nothing(house: House, keyring: Keyring) -> None:

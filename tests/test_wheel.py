@@ -70,6 +70,7 @@ def test_the_wheel_has_everything_and_nothing_else(installed: Path) -> None:
     """The package with its page, both commands with their modes; no tests, no tools."""
     packages = packages_of(installed)
     assert (packages / "unlatch" / "broker" / "page" / "page.html").is_file()
+    assert (packages / "unlatch" / "setup" / "systemd" / "system" / "unlatch.service").is_file()
     for command in ("unlatch", "pinentry-unlatch"):
         assert os.access(installed / "bin" / command, os.X_OK)
     assert not (packages / "tests").exists()

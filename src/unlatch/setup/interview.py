@@ -146,12 +146,13 @@ class Interview:
         if chosen is not None:
             return _option("--person", lambda: _read_person(chosen))
         people = self._config.get("people", {})
-        if len(people) == 1 and notifiers:
-            return str(next(iter(people)))
-        if people or not notifiers:
+        if not notifiers:
             return ""
+        if len(people) == 1:
+            return str(next(iter(people)))
         why = "Who is it that is rung? Any short name; it stands in unlatch.toml and in the log."
-        return self._questions.ask("--person NAME", why, "name", _read_person, _login()) or ""
+        known = f" There are: {', '.join(people)}." if people else ""
+        return self._questions.ask("--person NAME", why + known, "name", _read_person, _login()) or ""
 
     def _units(self) -> bool:
         if self._wishes.units is not None:
@@ -161,9 +162,10 @@ class Interview:
     def _proxy(self, url: str) -> str:
         chosen = self._wishes.proxy
         if chosen is not None:
+            if chosen != "none" and not is_public(url):
+                raise ValueError("--proxy: there is no public address for it to serve; add --public-url")
             return "" if chosen == "none" else chosen
-        match = re.match(r"(https?)://(\[[^\]]*\]|[^/:]*)", url)
-        if match is None or settings.is_loopback(match[2]) or self._present.page:
+        if not is_public(url) or self._present.page:
             return ""
         there = proxy_step.installed()
         why = (
@@ -189,6 +191,12 @@ class Interview:
             "after the last use and 2 hours in all: then the next use rings again. 0 leaves them."
         )
         return self._questions.ask("--cache-hours N", why, "hours", _read_hours, "8") or 0
+
+
+def is_public(url: str) -> bool:
+    """Whether people open this address from elsewhere, and so through a proxy."""
+    match = re.match(r"https?://(\[[^\]]*\]|[^/:]*)", url)
+    return match is not None and not settings.is_loopback(match[1])
 
 
 def _option(name: str, read: Callable[[], _T]) -> _T:

@@ -16,6 +16,7 @@ from unlatch.setup import (
     broker_end,
     config_step,
     files,
+    interview,
     performing,
     program_paths,
     proxy_step,
@@ -119,10 +120,14 @@ class Setup:
         return Interview(self._wishes, self._places, present, self._questions)
 
     def _merged(self, decisions: Decisions) -> config_step.Merged:
-        # Without root a page behind a proxy is at a socket in a directory that root has made for it.
-        own_page = decisions.proxy and self._places.scope == "own"
+        text = self._config.data.decode()
+        there = tomllib.loads(text)
+        # A user's own broker comes and goes, so a page behind a proxy is at a socket that nobody else can take, in a
+        # directory that root has made for it.
+        behind_proxy = interview.is_public(decisions.public_url or str(there.get("public_url", "")))
+        own_page = behind_proxy and self._places.scope == "own" and "listen" not in there
         return config_step.merge(
-            self._config.data.decode(),
+            text,
             config_step.Wanted(
                 decisions.public_url,
                 f"unix:/srv/unlatch-{self._situation.user}/page.sock" if own_page else "",
@@ -153,6 +158,13 @@ class Setup:
         if step.changes:
             notes += [notifier.note for notifier in decisions.notifiers if notifier.note]
         notes += self._unserved(settings)
+        folder = os.path.dirname(settings.listen.path) if isinstance(settings.listen, Unix) else ""
+        if folder and self._places.scope == "own" and not os.path.isdir(folder):
+            group = proxy_step.group_of(decisions.proxy, self._places) if decisions.proxy else "GROUP-OF-THE-PROXY"
+            notes.append(
+                "root makes the directory for the page's socket:\n"
+                f"$ install -d -o {self._situation.user} -g {group} -m 2750 {folder}"
+            )
         if decisions.networks:
             notes.append(
                 "a container's published port makes every client look as if it came from the container's network: "
@@ -177,19 +189,13 @@ class Setup:
     def _plan_proxy(self, decisions: Decisions, settings: Settings) -> Step:
         host = self._places.scope == "host" and decisions.units
         place: Tcp | Unix = Unix(self._places.page) if host else settings.listen
-        group = proxy_step.group_of(decisions.proxy, self._places)
-        step = proxy_step.plan(
+        return proxy_step.plan(
             decisions.proxy,
             snippets.page_at(settings.public_url, place),
             self._places,
-            group=group if host else "",
+            group=proxy_step.group_of(decisions.proxy, self._places) if host else "",
             reload=decisions.reload_proxy,
         )
-        if isinstance(place, Unix) and not host and not os.path.isdir(os.path.dirname(place.path)):
-            folder = os.path.dirname(place.path)
-            note = f"root makes the directory:\n$ install -d -o {self._situation.user} -g {group} -m 2750 {folder}"
-            return step._replace(notes=(note, *step.notes))
-        return step
 
     def _plan_start(self, decisions: Decisions, steps: list[Step]) -> Step:
         told = [change for step in steps for change in step.changes]

@@ -20,8 +20,8 @@ class NoSuchUser(UnlatchError):
 
 
 def target(name: str, gnupghome: str, environ: Mapping[str, str], caller: int) -> Situation:
-    """The user (the caller for "") and the GnuPG home: told, else of the caller by the environment, else by the unit that
-    owns that user's agent. Another user's home is never guessed from our own environment.
+    """The user (the caller for "") and the GnuPG home: told, else the caller's by the environment, else as the unit has
+    it that owns the user's agent. Another user's home is never guessed from our own environment.
 
     Raises:
         NoSuchUser
