@@ -1,11 +1,12 @@
 """The packages that people install, each built once for all workers of a run, without a network."""
 
+import contextlib
 import fcntl
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +15,10 @@ from real import absent, real
 ROOT = Path(__file__).parents[1]
 BUILDER = ROOT / ".make" / "build" / "bin" / "python"  # as "make deb" has it, with a locked hatchling
 PYTHON = "/usr/bin/python3"  # the system's, which the Debian package is built for
-SOURCES = ("pyproject.toml", "README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE", "src", "scripts", "systemd", "man",
-           "docs", "packaging", "tools")  # fmt: skip
+SOURCES = (
+    ".gitignore", "CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "docs", "man", "packaging", "pyproject.toml",
+    "scripts", "src", "systemd", "tools",
+)  # fmt: skip
 EPOCH = "1750000000"
 
 
@@ -36,13 +39,21 @@ class Packages:
 
     def current(self) -> Built:
         """This checkout's, with all else that a release has."""
-        return self._once("current", lambda output: build(ROOT, output, tool="release"))
+        return self._once("current", lambda output: build(self.checkout(), output, tool="release"))
+
+    def checkout(self) -> Path:
+        """What it is built from: as the checkout was when the first test wanted it."""
+        with self._lock("checkout"):
+            place = self._directory / "checkout"
+            if not place.exists():
+                copy_of_checkout(self._directory / "copying").rename(place)
+            return place
 
     def old(self, version: str = "0.0.9") -> Built:
         """The same under an older version, as if it were an older release."""
 
         def make(output: Path) -> Built:
-            checkout = copy_of_checkout(output / "checkout")
+            checkout = copy_of_checkout(output / "checkout", self.checkout())
             init = checkout / "src" / "unlatch" / "__init__.py"
             init.write_text(re.sub(r'__version__ = ".*"', f'__version__ = "{version}"', init.read_text()))
             return build(checkout, output)
@@ -50,14 +61,19 @@ class Packages:
         return self._once(version, make)
 
     def _once(self, name: str, make: Callable[[Path], Built]) -> Built:
-        output = self._directory / name
-        with open(self._directory / f"{name}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (self._directory / f"{name}.done").exists():
+        output, done = self._directory / name, self._directory / f"{name}.done"
+        with self._lock(name):
+            if not done.exists():
                 shutil.rmtree(output, ignore_errors=True)
                 make(output)
-                (self._directory / f"{name}.done").touch()
+                done.touch()
         return built(output)
+
+    @contextlib.contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        with open(self._directory / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
 
 def built(place: Path) -> Built:
@@ -65,19 +81,18 @@ def built(place: Path) -> Built:
     return Built(next(place.glob("*.whl")), next(place.glob("*.deb")), place)
 
 
-def copy_of_checkout(place: Path) -> Path:
+def copy_of_checkout(place: Path, checkout: Path = ROOT) -> Path:
     """All that a build needs, somewhere else, with other times on it."""
     place.mkdir(parents=True)
     for name in SOURCES:
-        source = ROOT / name
+        source = checkout / name
         if source.is_dir():
             shutil.copytree(
                 source, place / name, ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copyfile
             )
         else:
             shutil.copyfile(source, place / name)
-    for script in ("scripts/pinentry-unlatch",):
-        (place / script).chmod(0o755)
+    (place / "scripts/pinentry-unlatch").chmod(0o755)
     (place / ".make").symlink_to(ROOT / ".make")
     return place
 

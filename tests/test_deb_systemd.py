@@ -158,3 +158,24 @@ def test_removal_gives_the_agents_back(machine: Machine, packages: Packages) -> 
     assert not list((machine.root / "etc/systemd/system").rglob("unlatch*"))
     plain = api.run(*GPG, *LOOPBACK, "--decrypt", "/home/api/secret.gpg", feed=PASSPHRASE)
     assert plain.out.encode() == PLAINTEXT
+
+
+def test_setup_and_the_way_back(machine: Machine, packages: Packages) -> None:
+    """What setup has connected holds the package; what the refusal says to type takes it back byte for byte."""
+    install(machine, packages)
+    api = Tenant(machine, pinentry="/usr/bin/pinentry-curses")
+    before = api.shell("cat .gnupg/gpg-agent.conf").out
+    machine.run(
+        "unlatch", "setup", "--user", "api", "--yes", "--public-url", "https://unlock.test/", "--person", "alex",
+        "--notify", "command=/bin/true", "--proxy", "none", "--cache-hours", "8", "--no-ring",
+    )  # fmt: skip
+    assert "pinentry-program /usr/bin/pinentry-unlatch\n" in api.shell("cat .gnupg/gpg-agent.conf").out
+    assert states(machine, "is-active")[0] == "active"
+    refused = machine.run("apt-get", "purge", "--yes", "unlatch", check=False)
+    assert refused.code != 0
+    told = f"{refused.out}{refused.err}"
+    hint = next(line for line in told.splitlines() if "setup --undo" in line).partition("hint: ")[2]
+    machine.shell(f"{hint} --yes")
+    assert api.shell("cat .gnupg/gpg-agent.conf").out == before
+    machine.run("apt-get", "purge", "--yes", "unlatch")
+    assert not list((machine.root / "var/lib").glob("unlatch*"))

@@ -36,8 +36,8 @@ def prepared(machine: Machine, tmp_path: Path) -> Machine:
     checkout = copy_of_checkout(tmp_path / "checkout")
     (checkout / ".make").unlink()
     shutil.copytree(checkout, machine.root / CHECKOUT.lstrip("/"))
-    (wheels,) = {path.parent for path in (ROOT / ".make/wheels").glob("*/h11-*.whl")}
-    shutil.copytree(wheels, machine.root / "srv/wheels")
+    for wheels in (ROOT / ".make/wheels").iterdir():
+        shutil.copytree(wheels, machine.root / "srv/wheels", dirs_exist_ok=True)
     shutil.copytree(next(BUILDER.parents[1].glob("lib/python3*/site-packages")), machine.root / "srv/build")
     machine.shell("mkdir -p /usr/local/share/man/man1 /usr/local/share/man/man5 /etc/tmpfiles.d /etc/sysusers.d")
     machine.shell("mkdir -p /etc/systemd/system/multi-user.target.wants /etc/systemd/system/sockets.target.wants")

@@ -32,7 +32,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     init.write_text(re.sub(r'__version__ = ".*"', '__version__ = "3.2.1"', init.read_text()))
     changelog = place / "CHANGELOG.md"
     changelog.write_text("# Changelog\n\n## 3.2.1 (2026-02-28)\n\n" + changelog.read_text())
-    (place / ".gitignore").write_text((ROOT / ".gitignore").read_text() + ".make\n")
+    with open(place / ".gitignore", "a") as ignored:
+        ignored.write(".make\n")  # here it is a link, and ".make/" are directories only
     for command in ("init -q", "add .", "commit -q -m all", "tag v3.2.1"):
         assert run(real("git"), *command.split(), cwd=place).returncode == 0
     return place

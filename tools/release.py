@@ -32,7 +32,7 @@ def main() -> None:
     version = version_of((ROOT / "src/unlatch/__init__.py").read_text())
     if not arguments.rehearse:
         check(version)
-    os.environ.setdefault("SOURCE_DATE_EPOCH", git("log", "-1", "--format=%ct"))
+    os.environ["SOURCE_DATE_EPOCH"] = os.environ.get("SOURCE_DATE_EPOCH") or git("log", "-1", "--format=%ct")
     shutil.rmtree(arguments.output, ignore_errors=True)
     arguments.output.mkdir(parents=True)
     build(arguments.output, version)
