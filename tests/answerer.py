@@ -83,9 +83,9 @@ class Page:
             self._read_stamp(reply)
         return reply
 
-    def unlock(self, secret: bytes) -> Reply:
-        """Type a secret and press Unlock."""
-        return self._answer(Answer("secret", self._new_reply_key(), Secret(secret)))
+    def unlock(self, secret: bytes, *, keep: bool = False) -> Reply:
+        """Type a secret, tick the box if it is to be kept, and press Unlock."""
+        return self._answer(Answer("secret", self._new_reply_key(), Secret(secret), keep=keep))
 
     def allow(self, digits: str = "") -> Reply:
         """Press Yes, with the two digits of the asking session where it shows some."""

@@ -39,23 +39,62 @@ manager.wait()
 """
 
 
+_HOLD = """
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+class PrivateSystemd:
+    """The same for a whole module of tests: ``enter`` is what brings a command to it. Directories stay as they are."""
+
+    def __init__(self, folder: Path) -> None:
+        script = _script(_HOLD, folder)
+        self._process = subprocess.Popen(
+            _inside(script, folder, lingers=True), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+        # The first process of the namespace, which is a child of unshare.
+        pid = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()[0]
+        self.enter = ["nsenter", f"--target={pid}", "--mount", "--pid"]
+
+    def timers(self) -> int:
+        """How many timers will end a grant."""
+        command = ["systemctl", "--user", "list-units", "--all", "--plain", "--no-legend", "unlatch-grant-*.timer"]
+        reach = {"XDG_RUNTIME_DIR": "/run/user/0", "PATH": "/usr/bin:/bin"}
+        done = subprocess.run([*self.enter, *command], env=reach, check=True, capture_output=True, text=True)
+        return done.stdout.count("unlatch-grant")
+
+    def close(self) -> None:
+        """End it, and all that was started in it."""
+        self._process.communicate(timeout=30)
+
+
 def run(script: str, folder: Path, *, lingers: bool = True) -> Any:
     """Run a script beside a user's systemd; the JSON that it prints.
 
     It has ``environ``, ``systemctl(...)`` and ``timers()``, how many end a grant. ``folder`` is its home. The tests'
     own modules can be imported.
     """
-    if not os.path.exists(SYSTEMD) or os.getuid() != 0:
-        absent("a private systemd needs systemd, and root")
-    file = folder / "script.py"
-    file.write_text(_BEGIN + textwrap.dedent(script) + _END)
-    mounts = "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib/systemd"
-    linger = "mkdir -p /var/lib/systemd/linger && touch /var/lib/systemd/linger/root" if lingers else "true"
-    tests = str(Path(__file__).parent)
-    command = f"{mounts} && {linger} && exec {sys.executable} {file} {tests} {folder}"
     done = subprocess.run(
-        ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", command],
+        _inside(_script(script, folder), folder, lingers=lingers),
         check=False, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def _script(script: str, folder: Path) -> Path:
+    if not os.path.exists(SYSTEMD) or os.getuid() != 0:
+        absent("a private systemd needs systemd, and root")
+    file = folder / "script.py"
+    file.write_text(_BEGIN + textwrap.dedent(script) + _END)
+    return file
+
+
+def _inside(file: Path, folder: Path, *, lingers: bool) -> list[str]:
+    mounts = "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib/systemd"
+    linger = "mkdir -p /var/lib/systemd/linger && touch /var/lib/systemd/linger/root" if lingers else "true"
+    command = f"{mounts} && {linger} && exec {sys.executable} {file} {Path(__file__).parent} {folder}"
+    return ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", command]

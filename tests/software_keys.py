@@ -1,9 +1,12 @@
 """Software keys in a house, 40 ms each, and a gpg-agent that lets them be preset; all seen through our own client."""
 
+import json
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from house import PINENTRY, UNLATCH, House
 from real import real
@@ -20,14 +23,15 @@ YEARS = "max-cache-ttl 315360000\n"
 
 
 class SoftwareKeys:
-    """A GNUPGHOME for many keys. ``agent`` are further lines of gpg-agent.conf."""
+    """A GNUPGHOME for many keys. ``agent`` are more lines of gpg-agent.conf; ``enter`` leads to the house's place."""
 
-    def __init__(self, house: House, agent: str = PRESET, pinentry: Path = PINENTRY) -> None:
+    def __init__(self, house: House, agent: str = PRESET, pinentry: Path = PINENTRY, enter: Sequence[str] = ()) -> None:
         for program in ("gpg", "gpgconf", "gpg-connect-agent"):
             real(program)
         self.house = house
         self.home = Home.find(house.environ(), os.getuid(), str(house.root))
         self._pinentry = pinentry
+        self._enter = enter
         self.configure(agent)
 
     def configure(self, agent: str) -> None:
@@ -97,11 +101,16 @@ class SoftwareKeys:
     def unlatch(self, *arguments: str, feed: bytes = b"", **environ: str) -> tuple[int, str, str]:
         """Run one of our commands; exit code, output, messages."""
         done = subprocess.run(
-            [str(UNLATCH), *arguments],
+            [*self._enter, str(UNLATCH), *arguments],
             env=self.house.environ(**environ), cwd="/", start_new_session=True,
             input=feed, capture_output=True, timeout=60, check=False,
         )  # fmt: skip
         return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    def listed(self) -> list[dict[str, Any]]:
+        """What ``unlatch key list`` tells scripts."""
+        rows: list[dict[str, Any]] = json.loads(self.unlatch("key", "list", "--json")[1])
+        return rows
 
     def start(self, *arguments: str, **environ: str) -> "subprocess.Popen[bytes]":
         """Start one of our commands, as a service does."""

@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "places": ("core",),
     "asker": ("core", "places"),
     "gnupg": ("core", "places", "asker"),
+    "pinentry": ("core", "places", "asker", "gnupg"),
     "keyslots": ("core", "places", "asker", "gnupg"),
     "matrix": ("core", "messages", "places"),
     "notify": ("core", "messages", "places", "matrix"),
@@ -41,6 +42,10 @@ LAYER = {
     "ask": "asker",
     "origin": "asker",
     "frontends": "asker",
+    # What a pinentry was answered it may have gpg-agent keep; what unlocks keys asks by frontends.asking.
+    "frontends.pinentry": "pinentry",
+    "frontends.pinentry_ask": "pinentry",
+    "frontends.pinentry_keep": "pinentry",
     "gnupg": "gnupg",
     "keyslots": "keyslots",
     "broker.notice": "messages",  # what a notifier is given

@@ -110,6 +110,19 @@ def started(pid: int) -> int | None:
     return None if stat is None else stat.started
 
 
+def is_below(ancestor: int, most: int = 4) -> bool:
+    """Whether a process is our parent, or at most so many generations further up."""
+    pid = os.getpid()
+    for _ in range(most):
+        stat = _stat(pid)
+        if stat is None:
+            return False
+        pid = stat.parent
+        if pid == ancestor:
+            return True
+    return False
+
+
 def _hierarchy(line: str) -> tuple[str, str]:
     _, controllers, path = line.split(":", 2)
     return controllers, path

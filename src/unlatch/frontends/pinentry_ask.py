@@ -21,6 +21,10 @@ from unlatch.secret import Secret, forbid_core_dumps
 from unlatch.wire.pinentry import Dialogue, Request
 from unlatch.words import match_words
 
+TYPE_CHECKING = False  # as in wire/pinentry.py
+if TYPE_CHECKING:
+    from unlatch.frontends.pinentry_keep import Keeping
+
 LAST_TRY = "This was the last try, and gpg-agent does not say whether it was right."
 CARD_TRY = "gpg-agent does not say whether the card took the PIN. If it asks again, the PIN was wrong."
 ONE_TRY = "A card gets one try per link: look for a new message."
@@ -28,6 +32,10 @@ ONE_TRY = "A card gets one try per link: look for a new message."
 
 class _Gone(UnlatchError):
     """Whoever asked is not there any more; the text says who."""
+
+
+class _Orphaned(UnlatchError):
+    """The program that asked has ended, and its answer may still be kept."""
 
 
 class Asking:
@@ -43,6 +51,10 @@ class Asking:
         self._question: Question | None = None  # open, or answered and not judged
         self._tries = 0
         self._status = 0
+        self._keep_seconds = 0
+        self._keeping: Keeping | None = None  # what was offered
+        self._orphan = False
+        self._agreed: Secret | None = None  # what gpg-agent was given, and is to keep
 
     def read(self) -> bytes:
         """What gpg-agent says next; the end of its stream also when we are to stop."""
@@ -67,6 +79,10 @@ class Asking:
         except _Gone as gone:
             self._broken_off()
             return self._fail("cancelled", "gone", str(gone))
+        except _Orphaned:
+            self._broken_off()
+            self._orphan = True
+            return self._fail("cancelled", "gone", "the program that asked has ended; an answer may still be kept")
         except Denied:
             return self._dialogue.fail(_no(request))
         except Expired:
@@ -84,6 +100,8 @@ class Asking:
     def end(self, *, broken: bool) -> int:
         """Judge the last answer and leave; the exit status. What is still open is withdrawn with the connection."""
         self._status = self._status or int(broken)
+        if self._asker is not None and self._goes_on():
+            return self._status
         if self._asker is not None:
             question = self._question
             if question is not None and question.answer is None:
@@ -121,6 +139,7 @@ class Asking:
         loaded = config.load(None, os.environ, self._uid)
         if loaded.settings.rules is None:
             raise Refused("config", f"the rules cannot be read: {loaded.mistakes[0]}")
+        self._keep_seconds = loaded.settings.keep_seconds
         return decide(loaded.settings.rules, facts)
 
     def _pass_on(self, program: str) -> None:
@@ -140,11 +159,51 @@ class Asking:
         kind = pinentry_prompt.kind(request)
         shown = kind == "confirm" and terminal.show_digits(request.option("ttyname"), digits, self._uid)
         occasion = pinentry_prompt.Occasion(who, self._words(), int(time.time()), self._tries, shown)
-        answer = self._put(request, pinentry_prompt.prompt_of(request, occasion))
+        prompt = pinentry_prompt.prompt_of(request, occasion)
+        answer = self._put(request, prompt._replace(keep=self._offer(prompt)))
         if answer.answer == "yes" and shown and Secret(answer.digits.encode()) != Secret(digits.encode()):
             self._judge(Verdict("denied", "The digits were wrong."))
             raise Denied
         return answer
+
+    def _offer(self, prompt: Prompt) -> int:
+        """For how many seconds the answer may be kept, if the administrator wants that to be asked."""
+        if not self._keep_seconds or prompt.kind != "passphrase" or prompt.keeper != "agent" or prompt.key is None:
+            return 0
+        from unlatch.frontends import pinentry_keep
+
+        try:
+            self._keeping = pinentry_keep.Keeping(
+                prompt.key.grip, self._keep_seconds, uid=self._uid, environ=os.environ, user_home=_home(self._uid)
+            )
+        except pinentry_keep.NotKeeping as why:
+            complain(f"keep: not offered: {why}")
+            return 0
+        return self._keep_seconds
+
+    def _goes_on(self) -> bool:
+        """Whether a child of ours goes on, with an answer that is to be kept or a question that waits for one."""
+        asker, question, keeping, agreed = self._asker, self._question, self._keeping, self._agreed
+        if asker is None or question is None or keeping is None:
+            return False
+        if not self._orphan and (agreed is None or self._status):
+            return False
+        from unlatch.frontends.pinentry_keep import detach
+
+        def go_on() -> None:
+            try:
+                with self._stopping:
+                    if self._orphan:
+                        keeping.go_on(asker, question)
+                    elif agreed is not None:
+                        keeping.keep(asker, question, Secret(agreed.reveal()))  # a child's memory is locked anew
+            except Stop:
+                pass
+            finally:
+                asker.close()
+
+        detach(go_on)
+        return True
 
     def _words(self) -> tuple[str, str]:
         """Those of the answered question whose page goes on: its message is the one that people hold. Else new ones."""
@@ -156,6 +215,7 @@ class Asking:
     def _put(self, request: Request, prompt: Prompt) -> Answer:
         """Ask until somebody answers. A follower asks anew when its leader is done: the agent's cache is not ours."""
         asker = self._connected()
+        self._agreed = None  # it was wrong
         until = boottime() + request.seconds
         coalesce = pinentry_prompt.coalesce(request)
         while True:
@@ -179,6 +239,8 @@ class Asking:
             got = asker.wait(question, self._watched())
             if isinstance(got, Answer):
                 return got
+            if got != 0 and question.prompt.keep and question.registered:  # a follower has no page
+                raise _Orphaned
             if got != 0:
                 raise _Gone("the program that asked has ended")
             self._dialogue.feed(_read_more())
@@ -206,6 +268,8 @@ class Asking:
             return self._dialogue.fail(_no(request))
         if request.command == "GETPIN" and answer.secret is not None:
             replies = self._dialogue.give(answer.secret.reveal())
+            if answer.keep and self._question is not None and self._question.prompt.keep:
+                self._agreed = Secret(answer.secret.reveal())
             answer.secret.wipe()
             return replies
         if request.command != "GETPIN" and answer.answer == "yes":

@@ -59,7 +59,7 @@ def _end(agent: Agent, home: Home, records: Records, asked: list[Grant]) -> None
                 early.append(grant)
     if early:
         seconds = early[0].end - now
-        who = ending.choose(ending.look(home.uid, _user(home.uid), agent.pid))
+        who = ending.choose(ending.look(home.uid, user_name(home.uid), agent.pid))
         again = ending.schedule(who, home, arguments_of(early), seconds=seconds, wall=time.time() + seconds)
         for grant in early:
             records.write(grant._replace(scheduled=again))
@@ -99,7 +99,8 @@ def _home(uid: int) -> str:
     return os.environ.get("HOME") or pwd.getpwuid(uid).pw_dir
 
 
-def _user(uid: int) -> str:
+def user_name(uid: int) -> str:
+    """What the user database calls this uid, or its number."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -60,7 +60,7 @@ class Unlocking:
                 continue
             try:
                 fits = self._try_all(secret, granting)
-            except UnlatchError as error:
+            except (UnlatchError, OSError) as error:
                 person.judge(Verdict("failed", str(error)))
                 raise
             finally:
