@@ -27,8 +27,9 @@ MAX_RECORDS = 64  # of processes that asked
     short_help="Ask for ssh, sudo or git.",
     context_settings={"ignore_unknown_options": True},
     epilog="""\b
-Example (unlatch env --askpass prints all of the variables):
-  $ SSH_ASKPASS=/usr/bin/unlatch-askpass SSH_ASKPASS_REQUIRE=force ssh-add
+Example:
+  $ eval "$(unlatch env --askpass)"
+  $ ssh-add ~/.ssh/id_ed25519
 
 \b
 Exit codes: 0 answered or allowed, 1 not.

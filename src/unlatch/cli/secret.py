@@ -21,9 +21,17 @@ _FIDO2 = click.option("--fido2", is_flag=True, help="A security key that is plug
 _WORDS = click.option("--passphrase", is_flag=True, help="Six generated words, typed on the phone, open it.")
 
 
-@click.group(no_args_is_help=False)
+@click.group(
+    no_args_is_help=False,
+    short_help="Keep secrets that only a person's key opens.",
+    epilog="""\b
+Example: a passphrase for borg, which your OpenPGP key opens:
+  $ unlatch secret add borg --generate --to alex@example.org
+  $ export BORG_PASSCOMMAND="unlatch get borg"
+""",
+)
 def command() -> None:
-    """Keep secrets that only a person's key opens (add, list, show, ...)."""
+    """Keep secrets on this host that only a person's key opens: an OpenPGP key, a passphrase, a security key."""
 
 
 @command.command(

@@ -1,6 +1,7 @@
 """``unlatch status``: what waits, who was told, and how the broker does."""
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ import click
 
 from unlatch.cli import admin, voice
 from unlatch.errors import Malformed
+from unlatch.keyslots import grant
 
 NOTHING: dict[str, Any] = {"broker": None, "prompts": [], "notifiers": []}
 
@@ -19,13 +21,18 @@ Example:
   $ unlatch status --json | jq '.prompts | length'
 """,
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: broker, prompts, notifiers.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: broker, prompts, notifiers, secrets.")
 def command(as_json: bool) -> int:
     """List the open prompts that you may see (your own; root: everybody's), the notifiers, and the broker."""
     status = _status()
+    opened = sorted(grant.grants())
     if as_json:
-        voice.say(json.dumps(status))
+        secrets = [{"name": found.name, "until": found.until} for found in opened]
+        voice.say(json.dumps({**status, "secrets": secrets}))
         return voice.OK
+    for found in opened:
+        until = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.until))
+        voice.say(voice.clean(f"secret {found.name}: open until {until} for every process of this user"))
     if status["broker"] is None:
         admin.check_host()
         voice.say("no broker is running; nothing is waiting")

@@ -42,18 +42,20 @@ def keep(name: str, secret: Secret, seconds: int, now: int) -> Grant:
         NoGrants: no library, forbidden (as in some containers), or larger than the kernel allows this user.
     """
     until = now + seconds
+    earlier = [grant for grant in grants() if grant.name == name]
     try:
         # Made where this process possesses it, or it could not say who may read it.
         key = keyctl.add(f"unlatch:{name}:{until}", secret.reveal(), keyctl.PROCESS_KEYRING)
         keyctl.set_permissions(key, keyctl.PERMISSIONS)
         keyctl.set_timeout(key, seconds)
-        end(name)
         keyctl.link(key, keyctl.USER_KEYRING)
         keyctl.unlink(key, keyctl.PROCESS_KEYRING)
     except NotImplementedError:
         raise NoGrants("libkeyutils1 is not installed") from None
     except OSError as error:
         raise NoGrants(_why(error)) from None
+    for grant in earlier:
+        end(grant)
     return Grant(name, until, key)
 
 
@@ -85,26 +87,19 @@ def grants() -> Iterator[Grant]:
             yield Grant(found[1], int(found[2]), key)
 
 
-def end(name: str = "") -> list[str]:
-    """End the grant of this secret, or all; the names of those that ended.
+def end(grant: Grant) -> None:
+    """End a grant; one that ended by itself meanwhile has ended.
 
     Raises:
-        NoGrants: one could not be ended; the others are.
+        NoGrants: the kernel does not let us.
     """
-    ended, failed = [], ""
-    for grant in list(grants()):
-        if name in ("", grant.name):
-            try:
-                keyctl.revoke(grant.key)
-                with contextlib.suppress(OSError):  # revoked is what counts; the kernel collects it later anyway
-                    keyctl.unlink(grant.key, keyctl.USER_KEYRING)
-                ended.append(grant.name)
-            except OSError as error:
-                if error.errno not in _ENDED:
-                    failed = _why(error)
-    if failed:
-        raise NoGrants(failed)
-    return ended
+    try:
+        keyctl.revoke(grant.key)
+    except OSError as error:
+        if error.errno not in _ENDED:
+            raise NoGrants(_why(error)) from None
+    with contextlib.suppress(OSError):  # revoked is what counts; the kernel collects it later anyway
+        keyctl.unlink(grant.key, keyctl.USER_KEYRING)
 
 
 def _why(error: OSError) -> str:
