@@ -137,6 +137,9 @@ class Asker:
         pending = self.counter.pending
         return self.counter.do(pending.withdraw(self.counter.now, self.conn, ticket or self.ticket, "stopped"))
 
+    def orphaned(self, ticket: str = "") -> Actions:
+        return self.counter.do(self.counter.pending.orphaned(self.counter.now, self.conn, ticket or self.ticket))
+
     def gone(self) -> Actions:
         return self.counter.do(self.counter.pending.gone(self.counter.now, self.conn))
 

@@ -193,6 +193,13 @@ class PendingMachine(RuleBasedStateMachine):
 
     @when(OPEN, OUT, TAKEN, JUDGED)
     @rule(pick=picks, follows=st.booleans())
+    def orphaned(self, pick: int, follows: bool) -> None:
+        """Its program has ended. What becomes of it then, the broker tells."""
+        if question := self.pick(pick, OPEN, OUT, TAKEN, JUDGED, follows=follows):
+            question.asker.orphaned(question.tickets[-1])
+
+    @when(OPEN, OUT, TAKEN, JUDGED)
+    @rule(pick=picks, follows=st.booleans())
     def gone(self, pick: int, follows: bool) -> None:
         self.counter.wait(0)
         if question := self.pick(pick, OPEN, OUT, TAKEN, JUDGED, follows=follows):
@@ -223,6 +230,7 @@ class PendingMachine(RuleBasedStateMachine):
                 *pending.spoiled(now, eve.conn, ticket),
                 *pending.verdict(now, eve.conn, ticket, "accepted", ""),
                 *pending.withdraw(now, eve.conn, ticket, ""),
+                *pending.orphaned(now, eve.conn, ticket),
                 *(pending.register(now, eve.peer, eve.message(owner, rung=True)) if pending.knows(ticket) else ()),
                 *pending.gone(now, eve.conn),
             ]
