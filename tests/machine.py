@@ -86,8 +86,9 @@ class Machine:
         self._console, far = os.openpty()
         init = SYSTEMD if systemd else NO_INIT
         self._started: list[subprocess.Popen[bytes]] = []
-        spaces = "--cgroup --mount --pid --net --uts --ipc --fork --kill-child"
-        enter = f'echo $$ >"$0/cgroup.procs"; exec unshare {spaces} -- sh -c {shlex.quote(BUILD)} "$@"'
+        # Whatever ends this process ends the machine.
+        spaces = "setpriv --pdeathsig KILL unshare --cgroup --mount --pid --net --uts --ipc --fork --kill-child"
+        enter = f'echo $$ >"$0/cgroup.procs"; exec {spaces} -- sh -c {shlex.quote(BUILD)} "$@"'
         self._process = subprocess.Popen(
             ["sh", "-c", enter, self._cgroup, DROPPED, self._place, BASE, os.ttyname(far), *init],
             env={"PATH": PATH}, start_new_session=True, stdin=subprocess.PIPE, stdout=far, stderr=far,

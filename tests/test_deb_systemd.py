@@ -58,7 +58,9 @@ def test_a_service_is_unlocked_by_the_hosts_broker(machine: Machine, packages: P
     page.unlock(PASSPHRASE)
     assert page.verdict().outcome == "accepted"
     assert until((machine.root / "run/out").read_bytes, "the plaintext") == PLAINTEXT
-    machine.run("unlatch", "log", "--since", "1d")
+    machine.run("logrotate", "--force", "/etc/logrotate.d/unlatch")
+    assert "accepted" in machine.run("unlatch", "log", "--since", "1d").out
+    assert (machine.root / "var/log/unlatch/audit.jsonl.1").exists()
     api.run("unlatch", "status")
 
 

@@ -76,6 +76,15 @@ def test_the_first_python_that_will_do_is_taken(machine: Path) -> None:
     assert (machine / "log").read_text().splitlines()[-1] == "-m venv --clear .venv"
 
 
+def test_the_package_needs_little(machine: Path) -> None:
+    """Who only builds the Debian package is not asked for browsers and homeservers."""
+    add(machine, "id", "echo 1000")
+    add(machine, "apt-get", "exit 1")
+    done = run_setup(machine, "deb")
+    assert done.returncode == 1
+    assert done.stderr.endswith(" --no-install-recommends dpkg git python3 python3-venv\n")
+
+
 def test_wrong_use(machine: Path) -> None:
     """Anything but demo, test, bench or deb is refused with the usage."""
     done = run_setup(machine, "everything")

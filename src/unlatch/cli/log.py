@@ -46,7 +46,7 @@ def command(since: str | None, as_json: bool, path: str | None) -> int:
             broken += 1
         elif start is None or _is_newer(record, start):
             voice.say(line if as_json else _sentence(record))
-    if not any(map(os.path.exists, (file, f"{file}.1"))):
+    if not _has_begun(file):
         voice.tell(f"nothing is written in {voice.clean(file)}")
         if os.geteuid() and os.path.isdir(runtime.HOST_ASKERS):
             voice.tell("hint: the trail of the host's broker is for root to read")
@@ -72,7 +72,12 @@ def _audit_file(path: str | None) -> str:
         return chosen
     uid = os.geteuid()
     places = [f"{place.state}/audit.jsonl" for place in runtime.candidates(uid, os.environ, admin.home(uid))]
-    return next((place for place in places if os.path.exists(place)), places[-1])
+    return next((place for place in places if _has_begun(place)), places[-1])
+
+
+def _has_begun(file: str) -> bool:
+    """Whether there is a trail; behind a rotation the present file comes with the next record only."""
+    return any(map(os.path.exists, (file, f"{file}.1")))
 
 
 def _lines(file: str) -> Iterator[str]:

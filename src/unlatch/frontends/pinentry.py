@@ -21,8 +21,9 @@ A pinentry for gpg-agent on machines where nobody sits: it rings a person, who
 answers on a page. It is started by gpg-agent, which speaks to it on standard
 input and output. Other options are accepted and ignored.
 
-Example, in ~/.gnupg/gpg-agent.conf:
-  pinentry-program /usr/local/bin/pinentry-unlatch
+Example, in ~/.gnupg/gpg-agent.conf, with the path that the command
+"command -v pinentry-unlatch" prints:
+  pinentry-program /usr/bin/pinentry-unlatch
 """
 
 
