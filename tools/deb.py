@@ -225,8 +225,8 @@ def system_files(tree: Path) -> None:
         for unit in sorted((ROOT / "systemd" / manager).glob("unlatch*")):
             write(tree / "usr/lib/systemd" / manager / unit.name, LOCAL.sub("/usr/bin/", unit.read_text()))
     for source, extended in DROP_INS.items():
-        for unit in extended:
-            write(tree / f"usr/lib/systemd/{unit}.d/unlatch.conf", (ROOT / "systemd" / source).read_text())
+        for name in extended:
+            write(tree / f"usr/lib/systemd/{name}.d/unlatch.conf", (ROOT / "systemd" / source).read_text())
     write(tree / "usr/lib/sysusers.d/unlatch.conf", (ROOT / "systemd/unlatch.sysusers").read_text())
     write(tree / "usr/lib/tmpfiles.d/unlatch.conf", (ROOT / "systemd/unlatch.tmpfiles").read_text())
     write(tree / "etc/logrotate.d/unlatch", (DEB / "logrotate").read_text())
