@@ -100,6 +100,10 @@ def test_systemd_is_asked_about_the_units(tmp_path: Path) -> None:
 
 ENABLED = """
 os.makedirs(sys.argv[2] + "/gnupg", mode=0o700)
+# A page that no other test can be in the way of.
+os.makedirs(sys.argv[2] + "/.config/unlatch")
+with open(sys.argv[2] + "/.config/unlatch/unlatch.toml", "w") as file:
+    print('public_url = "https://unlock.test/"\\nlisten = "unix:' + sys.argv[2] + '/page.sock"', file=file)
 # UNLATCH_RUNTIME_DIR makes even root one of many users; the units do not hear of it.
 known = {{"HOME": environ["HOME"], "PATH": environ["PATH"], "GNUPGHOME": sys.argv[2] + "/gnupg",
          "UNLATCH_RUNTIME_DIR": sys.argv[2] + "/run"}}
@@ -112,13 +116,13 @@ def setup(*options):
 def active():
     return systemctl("is-active", "unlatch.service", "unlatch.socket", "unlatch-admin.socket").split()
 
-options = ("--units", "--public-url", "none", "--notify", "none", "--cache-hours", "0")
+options = ("--units", "--notify", "none", "--cache-hours", "0")
 setup(*options)
 running = active()
 again = setup(*options)
 undone = setup("--undo")
 print(json.dumps({{"running": running, "again": again, "undone": undone, "stopped": active(),
-                  "left": os.path.isdir(environ["HOME"] + "/.config")}}))
+                  "left": os.listdir(environ["HOME"] + "/.config")}}))
 """
 
 
@@ -130,5 +134,5 @@ def test_a_users_own_units_run_under_their_systemd(tmp_path: Path) -> None:
         "again": "nothing to do\n",
         "undone": "undone\n",
         "stopped": ["inactive"] * 3,
-        "left": False,
+        "left": ["unlatch"],
     }

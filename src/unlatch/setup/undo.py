@@ -82,16 +82,19 @@ class Undo:
         Raises:
             UnlatchError, OSError
         """
-        told: list[tuple[str, Entry]] = []
+        told = set()
         for entry, change in planned:
             if entry.units is not None:
                 tell(f"stops {' '.join(entry.units.started)} and starts them no more at boot")
                 units_step.stop(self._places, entry.units)
             elif change is not None:
                 self._put_back(entry, change, tell)
-                told.append((change.tells, entry))
+                told.add(change.tells)
             self._journal.forget(entry)
-        self._follow_up(told, tell)
+        if SYSTEMD in told:
+            units_step.reload(self._places)
+        for proxy in sorted(told & {CADDY, NGINX}):
+            tell(f'{proxy} has to be told: "systemctl reload {proxy}"')
 
     def _put_back(self, entry: Entry, change: Change, tell: Callable[[str], None]) -> None:
         tell(f"{'removes' if change.after.kind == 'absent' else 'puts back'} {change.path}")
@@ -101,19 +104,10 @@ class Undo:
             if change.before.kind != "directory":
                 raise
             tell(f"{change.path} is not empty, and stays")
-
-    def _follow_up(self, told: list[tuple[str, Entry]], tell: Callable[[str], None]) -> None:
-        kinds = {kind for kind, _ in told}
-        if SYSTEMD in kinds:
-            units_step.reload(self._places)
-        for proxy in sorted(kinds & {CADDY, NGINX}):
-            tell(f'{proxy} has to be told: "systemctl reload {proxy}"')
-        for home in {entry.gnupghome: entry for kind, entry in told if kind == AGENT}.values():
-            change = home.change
-            assert change is not None
-            situation = target(change.user, home.gnupghome, self._environ, self._caller)
+        if change.tells == AGENT:  # at once: the broker that it would ask through may be stopped next
+            situation = target(change.user, entry.gnupghome, self._environ, self._caller)
             tell(f"{situation.user}'s gpg-agent reads its file anew, and forgets every passphrase that it keeps")
-            agent_step.reload(self._hands(home), situation)
+            agent_step.reload(self._hands(entry), situation)
 
     def _is_theirs(self, entry: Entry) -> bool:
         return bool(entry.gnupghome) and entry.change is not None and entry.change.user == self._user
