@@ -10,11 +10,9 @@ from unlatch.errors import Malformed
 from unlatch.keyslots import rolling, vault
 from unlatch.keyslots.errors import BadSecretFile, NotForThisUnit, SlotFailed
 from unlatch.keyslots.header import Header, SecretFile, Slot
-from unlatch.keyslots.slots import KINDS, Helpers, Opened, Subject, kind_of
+from unlatch.keyslots.slots import KINDS, Helpers, Subject, kind_of
 from unlatch.keyslots.store import Store
 from unlatch.secret import Secret
-
-Record = Callable[[str, str, str], None]
 
 
 class Opening(NamedTuple):
@@ -29,12 +27,21 @@ class Opening(NamedTuple):
         return f"Opening({self.file.header.name}, redacted)"
 
 
-def open_secret(store: Store, name: str, helpers: Helpers, record: Record, *, slot: str = "") -> Opening:
+class Uses(NamedTuple):
+    """What happens to an open content before the person hears that it opened, so that who waits for the same finds it.
+
+    ``record(secret, slot, unit)`` writes the audit trail; if it raises, nothing is handed out. ``keep`` makes a grant.
+    """
+
+    record: Callable[[str, str, str], None]
+    keep: Callable[[Secret], object] = lambda _: None
+
+
+def open_secret(store: Store, name: str, helpers: Helpers, uses: Uses, *, slot: str = "") -> Opening:
     """Open it with the first keyslot that opens; ``slot`` is the label of the one that shall.
 
     Slots that need no typing come first (:data:`unlatch.keyslots.slots.KINDS`). One that fails is told, and the next is
-    tried; a person who denies has denied the secret. ``record(secret, slot, unit)`` writes the audit trail, before
-    anything is handed out; if it raises, nothing is.
+    tried; a person who denies has denied the secret.
 
     Raises:
         NoSuchSecret, BadSecretFile, Unsafe, BadName: of the file.
@@ -45,12 +52,42 @@ def open_secret(store: Store, name: str, helpers: Helpers, record: Record, *, sl
     file = store.read(name)
     unit = check_unit(file.header, origin.units_of(os.getpid()))
     check_slots(file.header)
-    chosen, opened = _first(file, slot, helpers)
-    content = vault.open_file(file, opened.master)
-    if opened.roll is not None:
-        file = rolling.roll(store, file, chosen, opened, content, helpers)
-    record(name, f"{chosen.kind} {chosen.label}", unit)
-    return Opening(file, chosen, opened.master, content)
+    failed = SlotFailed("it has no keyslot")
+    slots = slots_to_try(file.header, slot)
+    for place, each in enumerate(slots):
+        attempt = _Attempt(file, each, unit, uses)
+        try:
+            opened = kind_of(each.kind).open(Subject(name, each.label), each.params, attempt.unwrap, helpers)
+        except SlotFailed as error:
+            failed = error
+            if place + 1 < len(slots):
+                helpers.tell(f"the keyslot {each.label} did not open: {error.why}; trying the next")
+            continue
+        assert attempt.content is not None  # no kind makes a master key by itself
+        if opened.roll is not None:
+            file = rolling.roll(store, file, each, opened, helpers)
+        return Opening(file, each, opened.master, attempt.content)
+    raise failed
+
+
+class _Attempt:
+    """One slot's ``unwrap``: the master key, and with it the content, recorded and kept."""
+
+    def __init__(self, file: SecretFile, slot: Slot, unit: str, uses: Uses) -> None:
+        self._file = file
+        self._slot = slot
+        self._unit = unit
+        self._uses = uses
+        self.content: Secret | None = None
+
+    def unwrap(self, kek: Secret) -> Secret:
+        """See :class:`unlatch.keyslots.slots.SlotKind`."""
+        master = vault.unwrap(self._file.header, self._slot, kek)
+        content = vault.open_file(self._file, master)
+        self._uses.record(self._file.header.name, f"{self._slot.kind} {self._slot.label}", self._unit)
+        self._uses.keep(content)
+        self.content = content
+        return master
 
 
 def check_unit(header: Header, units: tuple[str, str]) -> str:
@@ -93,24 +130,6 @@ def slots_to_try(header: Header, label: str) -> list[Slot]:
     if not slots:
         raise SlotFailed(f"{header.name} has no keyslot {label}", f"unlatch secret show {header.name}")
     return sorted(slots, key=lambda slot: KINDS.index(slot.kind))
-
-
-def _first(file: SecretFile, label: str, helpers: Helpers) -> tuple[Slot, Opened]:
-    failed = SlotFailed("it has no keyslot")
-    slots = slots_to_try(file.header, label)
-    for place, slot in enumerate(slots):
-        subject = Subject(file.header.name, slot.label)
-        try:
-            return slot, kind_of(slot.kind).open(subject, slot.params, _unwrapper(file.header, slot), helpers)
-        except SlotFailed as error:
-            failed = error
-            if place + 1 < len(slots):
-                helpers.tell(f"the keyslot {slot.label} did not open: {error.why}; trying the next")
-    raise failed
-
-
-def _unwrapper(header: Header, slot: Slot) -> Callable[[Secret], Secret]:
-    return lambda kek: vault.unwrap(header, slot, kek)
 
 
 def home_of(uid: int, environ: Mapping[str, str]) -> str:

@@ -1,0 +1,180 @@
+"""The keyslot ``fido2``: what a security key, plugged into this host, says to a salt that is used once.
+
+Parameters: ``credential`` and ``salt`` (base64url), ``touch`` and ``pin``, which say how the key is asked: with the PIN
+it says something else than without. The KEK is the key's output for the salt (hmac-secret, CTAP 2.1 section 12.5).
+
+One touch gives two outputs: that of the salt in the file opens the slot, and that of a fresh one is the KEK from now
+on (:mod:`unlatch.keyslots.rolling`). So what was recorded when the slot was opened opens nothing after the next time.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import TypeVar
+
+from unlatch import base64url
+from unlatch.errors import Malformed
+from unlatch.keyslots import hidraw, key_pin, plugged
+from unlatch.keyslots.errors import SlotFailed, WrongKey
+from unlatch.keyslots.header import Params
+from unlatch.keyslots.key_troubles import TOUCH_SECONDS, NeedsTouch
+from unlatch.keyslots.security_key import SALT_SIZE, SecurityKey
+from unlatch.keyslots.slots import Created, Helpers, Opened, Subject
+from unlatch.secret import Secret
+
+MAX_CREDENTIAL = 1024  # bytes; those of known keys have 48 to 300
+
+_T = TypeVar("_T")
+
+
+class Fido2:
+    """See :class:`unlatch.keyslots.slots.SlotKind`. The wishes: ``no-touch``, ``pin``.
+
+    ``ports`` lists the security keys that are plugged in; ``clock`` gives seconds.
+    """
+
+    def __init__(self, ports: plugged.Ports = hidraw.ports, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ports = ports
+        self._clock = clock
+
+    def check(self, params: Params) -> None:
+        """See the protocol."""
+        if params.keys() != {"credential", "salt", "touch", "pin"}:
+            raise Malformed("fido2 slot")
+        if not isinstance(params["touch"], bool) or not isinstance(params["pin"], bool):
+            raise Malformed("fido2 slot")
+        if not 0 < len(base64url.decode(params["credential"], "fido2 slot")) <= MAX_CREDENTIAL:
+            raise Malformed("fido2 slot")
+        base64url.decode(params["salt"], "fido2 slot", SALT_SIZE)
+
+    def create(self, subject: Subject, wishes: Mapping[str, str], helpers: Helpers) -> Created:
+        """See the protocol. Two touches: one makes the credential, one gives the first output."""
+        plugged.require_library()
+        touch, pin = "no-touch" not in wishes, "pin" in wishes
+        with self._only_key() as key:
+            if key.always_wants_pin and not pin:
+                helpers.tell(f"{key.name} gives nothing without its PIN, so the keyslot will ask for it")
+                pin = True
+            pin_to_make = pin or key.wants_pin_to_make
+
+        def make(key: SecurityKey, given: Secret | None) -> Created:
+            credential = key.make(subject.secret, given, _touch(key, helpers, "to enrol it"))
+            params: Params = {"credential": base64url.encode(credential), "salt": "", "touch": touch, "pin": pin}
+            made = _fresh(key, params, given if pin else None, helpers, "once more")
+            if touch and not pin and _answers_untouched(key, credential, helpers):
+                helpers.tell(
+                    f"{key.name} also answers programs that leave the touch out, and then nobody need be there; "
+                    "a keyslot with --pin needs a person"
+                )
+            return made
+
+        purpose = key_pin.Purpose(subject, f"PIN of a security key, to enrol it for {subject.secret}", touch=True)
+        return self._asked(self._only_key, pin_to_make, purpose, helpers, make)
+
+    def renew(self, subject: Subject, params: Params, helpers: Helpers) -> Created:
+        """See the protocol."""
+        plugged.require_library()
+        purpose = key_pin.Purpose(subject, f"PIN of the security key, to renew {subject.secret}", touch=params["touch"])
+        return self._asked(
+            lambda: self._key_of(params),
+            params["pin"],
+            purpose,
+            helpers,
+            lambda key, pin: _renewed(key, params, pin, helpers),
+        )
+
+    def open(self, subject: Subject, params: Params, unwrap: Callable[[Secret], Secret], helpers: Helpers) -> Opened:
+        """See the protocol. The opened slot wants to be rolled."""
+        plugged.require_library()
+        next_salt = helpers.random(SALT_SIZE)
+        salts = [base64url.decode(params["salt"], "fido2 slot", SALT_SIZE), next_salt]
+        current, following = self._asked(
+            lambda: self._key_of(params),
+            params["pin"],
+            key_pin.Purpose(
+                subject,
+                f"PIN of the security key, to open {subject.secret}",
+                touch=params["touch"],
+                coalesce=f"secret:{subject.secret}",
+            ),
+            helpers,
+            lambda key, pin: _outputs(key, params, salts, pin, helpers),
+        )
+        try:
+            return Opened(unwrap(current), Created(params | {"salt": base64url.encode(next_salt)}, following))
+        except WrongKey:
+            raise SlotFailed(f"the security key does not open the keyslot {subject.label}, which was changed") from None
+        finally:
+            current.wipe()
+
+    def _asked(
+        self,
+        visit: key_pin.Visit,
+        pin: bool,
+        purpose: key_pin.Purpose,
+        helpers: Helpers,
+        work: Callable[[SecurityKey, Secret | None], _T],
+    ) -> _T:
+        """Do something with the key, once a person gave its PIN if that is needed."""
+        if not pin:
+            with visit() as key:
+                return work(key, None)
+        with key_pin.proven(visit, purpose, helpers) as (key, given):
+            return work(key, given)
+
+    def _only_key(self) -> "AbstractContextManager[SecurityKey]":
+        return plugged.only_key(self._ports, self._clock)
+
+    def _key_of(self, params: Params) -> "AbstractContextManager[SecurityKey]":
+        return plugged.key_of(_credential(params), self._ports, self._clock)
+
+
+def _fresh(key: SecurityKey, params: Params, pin: Secret | None, helpers: Helpers, why: str) -> Created:
+    """The slot with a new salt, and what the key says to it."""
+    salt = helpers.random(SALT_SIZE)
+    waiting = _touch(key, helpers, why)
+    (kek,) = key.outputs(_credential(params), [salt], pin, touch=params["touch"], waiting=waiting)
+    return Created(params | {"salt": base64url.encode(salt)}, kek)
+
+
+def _renewed(key: SecurityKey, params: Params, pin: Secret | None, helpers: Helpers) -> Created:
+    try:
+        return _fresh(key, params, pin, helpers, "to renew its keyslot")
+    except NeedsTouch:
+        helpers.tell(_insists(key))
+        return _fresh(key, params | {"touch": True}, pin, helpers, "to renew its keyslot")
+
+
+def _outputs(
+    key: SecurityKey, params: Params, salts: list[bytes], pin: Secret | None, helpers: Helpers
+) -> list[Secret]:
+    waiting = _touch(key, helpers, "to open its keyslot")
+    try:
+        return key.outputs(_credential(params), salts, pin, touch=params["touch"], waiting=waiting)
+    except NeedsTouch:
+        # A newer firmware may insist, as Nitrokey's 1.8.2 does. The outputs stay the same, so nothing is lost.
+        helpers.tell(_insists(key))
+        return key.outputs(_credential(params), salts, pin, touch=True, waiting=waiting)
+
+
+def _answers_untouched(key: SecurityKey, credential: bytes, helpers: Helpers) -> bool:
+    try:
+        key.outputs(credential, [helpers.random(SALT_SIZE)], None, touch=False, waiting=lambda: None)
+    except SlotFailed:
+        return False
+    return True
+
+
+def _insists(key: SecurityKey) -> str:
+    return f"{key.name} insists on a touch, although the keyslot was made without"
+
+
+def _credential(params: Params) -> bytes:
+    return base64url.decode(params["credential"], "fido2 slot")
+
+
+def _touch(key: SecurityKey, helpers: Helpers, why: str) -> Callable[[], None]:
+    return lambda: helpers.tell(f"touch {key.name} within {TOUCH_SECONDS} seconds {why}")
+
+
+kind = Fido2()
