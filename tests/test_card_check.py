@@ -157,5 +157,3 @@ def test_both_ways_to_start_say_the_same(keyed: CardHouse) -> None:
     with keyed.pcsc.place.births(), Terminal([UNLATCH, "card", "check"], keyed.environ()) as terminal:
         terminal.expect("no gpg-agent runs")
         assert terminal.end() == 7
-
-

@@ -205,8 +205,18 @@ def test_no_scdaemon(keyed: CardHouse) -> None:
         settings.write("disable-scdaemon\n")
     keyed.run("gpgconf", "--launch", "gpg-agent")
     for done in in_all(keyed):
-        assert (done.code, done.error) == (1, "gpg-agent has no scdaemon: it is not installed, or switched off")
+        assert (done.code, done.error) == (1, "gpg-agent has no scdaemon: it is switched off")
         assert "disable-scdaemon" in done.hints[0]
+
+
+def test_scdaemon_not_installed(keyed: CardHouse) -> None:
+    """gpg-agent says the same while it starts another one, so that is waited for; check does not wait."""
+    with (keyed.gnupg / "gpg-agent.conf").open("a") as settings:
+        settings.write("scdaemon-program /nonexistent\n")
+    keyed.run("gpgconf", "--launch", "gpg-agent")
+    done = card(keyed, "check", seconds=5)
+    assert (done.code, done.error) == (1, "gpg-agent has no scdaemon: it is not installed, or just ended")
+    assert done.hints[0] == '"apt install scdaemon"'
 
 
 def test_no_loopback(keyed: CardHouse) -> None:

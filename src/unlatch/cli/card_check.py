@@ -11,7 +11,7 @@ from unlatch.gnupg import card_access
 from unlatch.gnupg.agent import Agent
 from unlatch.gnupg.card import BLOCKED, UNLOCKED, number_of
 from unlatch.gnupg.card_errors import Blocked, StillLocked, Touch
-from unlatch.gnupg.errors import BrokenPipe, Cancelled, NoAgent
+from unlatch.gnupg.errors import BrokenPipe, Cancelled, CardDaemonEnded, NoAgent
 
 SECONDS = 4.0  # an agent or a card that says nothing for so long will not serve a job either
 
@@ -39,7 +39,7 @@ def check(wanted: str, *, sign: bool) -> int:
                 card_access.prove(agent, aid)
     except NoAgent:
         raise _locked("no gpg-agent runs, so no card is unlocked", wanted) from None
-    except BrokenPipe:
+    except (BrokenPipe, CardDaemonEnded):
         raise _locked("scdaemon was just restarted, so no card is unlocked", wanted) from None
     except Cancelled:
         hint = 'its signature PIN is forced: "gpg --card-edit", "admin", "forcesig" switches that off'

@@ -98,8 +98,10 @@ def _hints_about_programs(error: CardTrouble, home: Home) -> tuple[str, ...]:
     match error:
         case card_errors.Restricted():
             return ("it is there for other hosts, or a browser; run this on the card's own host, as its user",)
+        case card_errors.NoDaemon(off=True):
+            return f"remove the line disable-scdaemon from {conf}", _RELOAD
         case card_errors.NoDaemon():
-            return f'"apt install scdaemon", and remove the line disable-scdaemon from {conf}', _RELOAD
+            return '"apt install scdaemon"', "when one was ended, the next one takes 2 to 4 seconds"
         case card_errors.NoLoopback():
             return f"remove the line no-allow-loopback-pinentry from {conf}", _RELOAD
         case card_errors.Occupied():

@@ -21,6 +21,7 @@ from unlatch.gnupg.errors import (
     GpgError,
     Live,
     NoAgent,
+    NoCardDaemon,
     NoReply,
     TwoAgents,
     from_wire,
@@ -261,19 +262,20 @@ def patiently(
 ) -> _Result:
     """Do something with a card, and again while the agent has no scdaemon to do it with, for at most ``seconds``.
 
-    After killscd, or when scdaemon crashed, the agent says "Broken pipe" for 2 to 4 s, until it starts another: nothing
-    reached the card, so ``what`` is done again. A connection that had used the scdaemon is told "End of file" first,
-    and a command in whose middle it ended is, too. That is repeated only if ``repeatable``: never say so of a PIN.
+    After killscd, or when scdaemon crashed, the agent says "Broken pipe" for 2 to 4 s, until it starts another, or "No
+    SmartCard daemon" to a new connection while others are open: nothing reached the card, so ``what`` is done again. A
+    connection that had used the scdaemon is told "End of file" first, and a command in whose middle it ended is, too.
+    That is repeated only if ``repeatable``: never say so of a PIN.
 
     Raises:
-        BrokenPipe: it still says so.
+        BrokenPipe, NoCardDaemon: it still says so.
         CardDaemonEnded: it said so, and ``what`` is not repeatable.
     """
     until = clock() + seconds
     while True:
         try:
             return what()
-        except (BrokenPipe, CardDaemonEnded) as error:
+        except (BrokenPipe, NoCardDaemon, CardDaemonEnded) as error:
             if clock() + _PIPE_PAUSE > until or (isinstance(error, CardDaemonEnded) and not repeatable):
                 raise
         sleep(_PIPE_PAUSE)

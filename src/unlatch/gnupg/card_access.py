@@ -88,10 +88,12 @@ def troubles(agent: Agent) -> Iterator[None]:
         yield
     except Forbidden:
         raise Restricted(agent.socket) from None
-    except (NoCardDaemon, NotSupported) as error:
-        if isinstance(error, NotSupported) and error.source != _AGENT:
+    except NoCardDaemon:
+        raise NoDaemon(off=False) from None
+    except NotSupported as error:
+        if error.source != _AGENT:
             raise  # scdaemon's word about something that this card cannot do
-        raise NoDaemon from None
+        raise NoDaemon(off=True) from None
     except NoCard:
         raise Empty from None
     except (NoDevice, CardRemoved, CardReset, CardChanged):

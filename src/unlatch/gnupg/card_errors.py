@@ -12,9 +12,7 @@ class NoReader(CardTrouble):
     """No reader. ``pcscd`` is None when nothing is known of pcscd, else whether it answers."""
 
     def __init__(self, *, pcscd: bool) -> None:
-        super().__init__(
-            "no card reader is connected" if pcscd else "no card was found, and pcscd does not answer"
-        )
+        super().__init__("no card reader is connected" if pcscd else "no card was found, and pcscd does not answer")
         self.pcscd = pcscd
 
 
@@ -149,10 +147,13 @@ class Restricted(CardTrouble):
 
 
 class NoDaemon(CardTrouble):
-    """The agent has no scdaemon to talk to cards."""
+    """The agent has no scdaemon to talk to cards. ``off``: it was told so; else one may come in some seconds."""
 
-    def __init__(self) -> None:
-        super().__init__("gpg-agent has no scdaemon: it is not installed, or switched off")
+    def __init__(self, *, off: bool) -> None:
+        super().__init__(
+            f"gpg-agent has no scdaemon: it is {'switched off' if off else 'not installed, or just ended'}"
+        )
+        self.off = off
 
 
 class NoLoopback(CardTrouble):

@@ -19,10 +19,19 @@ import select
 from unlatch.errors import UnlatchError
 from unlatch.gnupg import card_access
 from unlatch.gnupg.agent import Agent
-from unlatch.gnupg.card_errors import Empty, HeldByAnother, NoReader, NotOpenPGP, OtherCard, Unused
+from unlatch.gnupg.card_errors import (
+    Empty,
+    HeldByAnother,
+    NoDaemon,
+    NoReader,
+    NotOpenPGP,
+    OtherCard,
+    SeveralCards,
+    Unused,
+)
 from unlatch.gnupg.card_watch import ABSENT, UNKNOWN, Seen
 from unlatch.gnupg.children import children_of
-from unlatch.gnupg.errors import BrokenPipe
+from unlatch.gnupg.errors import BrokenPipe, CardDaemonEnded
 from unlatch.gnupg.readers import Pcscd
 
 _ABSENT = (NoReader, Empty, HeldByAnother, Unused, OtherCard, NotOpenPGP)
@@ -55,18 +64,26 @@ class Events:
                 with contextlib.suppress(OSError):
                     self._pidfds[name] = os.pidfd_open(pid)
 
-    def wait(self, seconds: float, child: int) -> str:
-        """Wait; what it was: "gpg-agent" or "scdaemon" ended, "pcscd" spoke, the pidfd ``child`` ended, "" for time."""
+    @property
+    def hears_readers(self) -> bool:
+        """Whether somebody tells of cards that come."""
+        return self._pcscd is not None
+
+    def wait(self, seconds: float, child: int) -> list[str]:
+        """Wait; the end of "gpg-agent", "scdaemon", "pcscd" or the pidfd ``child``; news of a "reader"; [] for time."""
         sources = dict(self._pidfds)
         if child >= 0:
             sources["child"] = child
         if self._pcscd is not None:
-            sources["pcscd"] = self._pcscd.fileno()
+            sources["reader"] = self._pcscd.fileno()
         poller = select.poll()
         for descriptor in sources.values():
             poller.register(descriptor, select.POLLIN)
         ready = {descriptor for descriptor, _ in poller.poll(int(seconds * 1000) + 1)}
-        return next((name for name, descriptor in sources.items() if descriptor in ready), "")
+        events = [name for name, descriptor in sources.items() if descriptor in ready]
+        if "reader" in events and self._pcscd is not None and self._pcscd.has_ended():
+            events[events.index("reader")] = "pcscd"
+        return events
 
     def close(self) -> None:
         """Wait for nothing any more."""
@@ -78,14 +95,21 @@ class Events:
         self._pidfds.clear()
 
 
-def look(agent: Agent, wanted: str) -> Seen:
-    """Look at the card: nothing is spent, nobody asked, and nothing waited for that takes long."""
+def look(agent: Agent, wanted: str, known: str) -> Seen:
+    """Look at the card: nothing is spent, nobody asked, and nothing waited for that takes long.
+
+    ``wanted`` is the serial number that somebody gave; without one it is the only card, or the one that was ``known``
+    before there were several.
+    """
     try:
-        aid = card_access.select(agent, wanted, patient=False)
+        try:
+            aid = card_access.select(agent, wanted, patient=False)
+        except SeveralCards:
+            aid = card_access.select(agent, wanted or known, patient=False)
         return Seen(card_access.state_of(agent, aid).state, aid)
     except _ABSENT as trouble:
         return Seen(ABSENT, why=str(trouble))
-    except BrokenPipe:
-        return Seen(UNKNOWN, why="scdaemon is being restarted")
+    except (BrokenPipe, CardDaemonEnded, NoDaemon):
+        return Seen(UNKNOWN, why="gpg-agent has no scdaemon")
     except UnlatchError as trouble:
         return Seen(UNKNOWN, why=str(trouble))

@@ -38,7 +38,7 @@ from unlatch.gnupg.card_errors import (
     WrongPin,
     tries_left,
 )
-from unlatch.gnupg.errors import BadPin, BrokenPipe, Gone, PinBlocked
+from unlatch.gnupg.errors import BadPin, BrokenPipe, CardDaemonEnded, Gone, PinBlocked
 from unlatch.prompt import Key, Verdict
 from unlatch.secret import Secret
 
@@ -297,7 +297,7 @@ class _Dialogue:
             except (BadPin, PinBlocked):
                 self._refused.append(Secret(pin.reveal()))
                 return _refusal(before, session.look())
-            except (PulledOut, Hung, BrokenPipe, Gone) as error:
+            except (PulledOut, Hung, BrokenPipe, CardDaemonEnded, Gone) as error:
                 return self._broken_off(before, pin, error)
             after = session.look()
         if after.state.state != UNLOCKED:

@@ -8,7 +8,7 @@ from unlatch.gnupg.card import LOCKED, UNLOCKED
 from unlatch.gnupg.card_errors import Blocked, FewTries, NotTried, WrongPin
 
 ABSENT, UNKNOWN = "absent", "unknown"  # besides the states of a PIN
-PAUSE, LONGEST_PAUSE = 60.0, 1800.0  # seconds between two tries to ask, while nobody can be asked
+PAUSE, LONGEST_PAUSE = 2.0, 1800.0  # seconds between two tries to ask, while nobody can be asked
 
 # How asking ended; also the exit codes of the process that asks.
 DONE, OVER, NOBODY = 0, 1, 2
@@ -45,6 +45,10 @@ class Watch:
             self._not_before, self._pause = 0.0, PAUSE
         lost = seen.state == LOCKED and seen.aid in self._unlocked
         return lost and not self.asking and now >= self._not_before
+
+    def delay(self, now: float) -> float:
+        """Seconds until it may be tried again to ask; 0 when that is not waited for."""
+        return max(0.0, self._not_before - now)
 
     def is_moot(self, seen: Seen) -> bool:
         """Whether whoever is being asked need not answer any more."""

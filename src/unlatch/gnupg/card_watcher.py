@@ -12,7 +12,8 @@ from unlatch.gnupg.card import UNLOCKED, number_of
 from unlatch.gnupg.card_events import Events, look
 from unlatch.gnupg.card_watch import ABSENT, DONE, NOBODY, OVER, UNKNOWN, Seen, Watch
 
-SOON = 1.0  # seconds; a state that nobody knows is looked at again after that, then more and more seldom
+# Seconds; what nobody knows, and nobody will tell of, is looked at again after that, then more and more seldom.
+SOON, LATER = 1.0, 30.0
 
 
 class Watcher:
@@ -50,6 +51,8 @@ class Watcher:
         self._watch = Watch()
         self._events = Events()
         self._child = _Child()
+        self._known = ""  # the card that was seen last
+        self._agent = 0  # its pid
         self._told = ""
         self._meanwhile: list[str] = []  # what happened since the card was last seen unlocked
         self._soon = SOON
@@ -61,11 +64,8 @@ class Watcher:
             ready()
             while True:
                 self._act(seen)
-                event = self._events.wait(self._patience(seen), self._child.pidfd)
-                if event == "child":
-                    self._watch.ended(self._child.reap(), self._clock())
-                elif event in ("gpg-agent", "scdaemon"):
-                    self._remember(f"{event} ended")
+                for event in self._events.wait(self._patience(seen), self._child.pidfd):
+                    self._take_note(event)
                 seen = self._look()
         finally:
             self._events.close()
@@ -75,13 +75,23 @@ class Watcher:
         self._events.aim_at_readers()
         try:
             with self._open_agent() as agent:
-                seen = look(agent, self._wanted)
+                seen = look(agent, self._wanted, self._known)
                 self._events.aim_at_processes(agent.pid)
+                if agent.pid != self._agent and self._agent:
+                    self._remember("gpg-agent ended")  # its scdaemon ends first, and is the one that is heard
+                self._agent = agent.pid
         except UnlatchError as trouble:
             seen = Seen(UNKNOWN, why=str(trouble))
+        self._known = seen.aid or self._known
         if seen.state == ABSENT:
             self._remember(seen.why)
         return seen
+
+    def _take_note(self, event: str) -> None:
+        if event == "child":
+            self._watch.ended(self._child.reap(), self._clock())
+        elif event != "reader":  # what that means, the look will tell
+            self._remember(f"{event} ended")
 
     def _act(self, seen: Seen) -> None:
         if self._watch.is_moot(seen):
@@ -119,11 +129,12 @@ class Watcher:
 
     def _patience(self, seen: Seen) -> float:
         """Seconds until the next look if nothing happens."""
-        if seen.state != UNKNOWN:
+        patience = min(self._every, self._watch.delay(self._clock()) or self._every)
+        if seen.state != UNKNOWN and (seen.state != ABSENT or self._events.hears_readers):
             self._soon = SOON
-            return self._every
-        patience, self._soon = self._soon, min(self._soon * 2, self._every)
-        return patience
+            return patience
+        soon, self._soon = self._soon, min(self._soon * 2, LATER)
+        return min(soon, patience)
 
 
 class _Child:

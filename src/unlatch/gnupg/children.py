@@ -16,7 +16,10 @@ class Child(NamedTuple):
 
 
 def children_of(pid: int) -> list[Child]:
-    """The children of a process, oldest first; none of a process that is gone or not ours to see."""
+    """The living children of a process, oldest first; none of a process that is gone or not ours to see.
+
+    gpg-agent leaves a scdaemon that ended unreaped for as long as it says "Broken pipe" about it.
+    """
     try:
         tasks = os.listdir(f"/proc/{pid}/task")
     except OSError:
@@ -27,12 +30,13 @@ def children_of(pid: int) -> list[Child]:
 
 def _child(pid: int) -> Child | None:
     head, found, tail = _read(f"/proc/{pid}/stat").rpartition(")")
-    if not found:
+    state = tail.split()[0] if found else "Z"
+    if state == "Z":
         return None
     # A pinentry may be a script, so its own name is that of the interpreter: then the script's stands behind that.
     words = _read(f"/proc/{pid}/cmdline").split("\0")[:3]
     is_pinentry = any(os.path.basename(word).startswith("pinentry") for word in words)
-    return Child(pid, head.partition("(")[2], tail.split()[0] in ("T", "t"), is_pinentry)
+    return Child(pid, head.partition("(")[2], state in ("T", "t"), is_pinentry)
 
 
 def _read(path: str) -> str:

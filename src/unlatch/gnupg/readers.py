@@ -79,6 +79,15 @@ class Pcscd:
         """What poll() takes."""
         return self._connection.fileno()
 
+    def has_ended(self) -> bool:
+        """Whether pcscd has hung up, on a connection that is readable."""
+        try:
+            return not self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def readers(self) -> tuple[Reader, ...]:
         """The readers as they are now. Not on a connection that watches.
 
