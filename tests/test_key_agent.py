@@ -18,7 +18,7 @@ from unlatch.gnupg.homes import EXTRA
 from unlatch.secret import Secret
 
 NAMES = ("rsa2048", "ed25519", "nistp256", "nistp521", "brainpoolP256r1", "secp256k1", "dsa1024")
-SUBKEYS = ("cv25519", "nistp384", "elg1024")
+SUBKEYS = ("cv25519", "nistp384", "elg1024")  # gpg 2.2 makes no X448
 
 
 @pytest.fixture(scope="module")
@@ -242,3 +242,13 @@ def test_an_agent_that_signs_only_with_a_question_is_found_out(house: House) -> 
         with pytest.raises(keys.NotKept):
             keys.keep(agent, grip, Secret(FIRST))
     assert home.cached() == set()
+
+
+def test_a_curve_that_only_newer_gpg_makes_can_be_tried(house: House) -> None:
+    """X448 is known to gpg-agent before gpg has keys of it."""
+    home = SoftwareKeys(house)
+    wanted = b"(6:genkey(3:ecc(5:curve4:X448)(5:flags9:djb-tweak4:comp)))"
+    with home.agent() as agent:
+        agent.ask("GENKEY --no-protection", inquire={"KEYPARAM": lambda _: wanted})
+        (key,) = keys.agent_keys(agent)
+        assert keys.works_unasked(agent, key.grip)

@@ -9,6 +9,7 @@ from answerer import Page
 from house import UNLATCH, House
 from real_gnupg import finish
 from software_keys import FIRST, PRESET, SECOND, YEARS, SoftwareKeys
+from terminal import Terminal
 
 ALLOWED = PRESET + YEARS
 
@@ -314,3 +315,36 @@ def test_the_passphrase_stands_in_no_message_and_no_argument(home: SoftwareKeys)
     assert b"PRESET_PASSPHRASE" in logged
     assert FIRST not in logged
     assert FIRST.hex().encode() not in logged.lower()
+
+
+def test_standard_input_has_one_try_for_each_question(home: SoftwareKeys) -> None:
+    """A line opens what it opens; a wrong one is said to be wrong, and a missing one to be missing."""
+    home.make("a@x", FIRST)
+    home.make("b@x", SECOND)
+    home.lock_all()
+    code, _, errors = home.unlatch("key", "unlock", "--stdin", "a@x", feed=SECOND + b"\n" + FIRST)
+    assert code == 3
+    assert "wrong passphrase: it does not open this key" in errors
+    code, out, errors = home.unlatch("key", "unlock", "--stdin", feed=FIRST + b"\r\n")
+    assert (code, "unlocked <a@x>" in out) == (1, True)
+    assert "holds no passphrase for what is left" in errors
+    assert "still locked: <b@x>" in errors
+    code, out, _ = home.unlatch("key", "unlock", "--stdin", feed=SECOND + b"\n")
+    assert (code, "unlocked <b@x>" in out) == (0, True)
+
+
+def test_a_person_at_the_terminal_is_asked_there(home: SoftwareKeys) -> None:
+    """--tty shows what is asked, hides what is typed, asks again after a wrong one, and rings nobody."""
+    home.make("a@x")
+    home.lock_all()
+    with Terminal([UNLATCH, "key", "unlock", "--tty"], home.house.environ()) as terminal:
+        terminal.expect("Unlock <a@x>")
+        terminal.expect("passphrase:")
+        terminal.type("nonsense\n")
+        terminal.expect("It does not open this key.")
+        terminal.expect("passphrase:")
+        terminal.type(f"{FIRST.decode()}\n")
+        terminal.expect("unlocked <a@x>")
+        assert terminal.end() == 0
+        assert FIRST.decode() not in terminal.screen
+    assert home.house.phone.messages() == []

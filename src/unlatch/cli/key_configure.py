@@ -57,7 +57,7 @@ def capped(error: Capped, home: Home) -> voice.Problem:
         f"gpg-agent would not keep it {f'for {wanted}' if error.wanted else wanted}: "
         f"capped by {TTL} = {error.max_cache_ttl} s",
         f"{conf_of(home)} must say {as_lines(lines)}",
-        'run this again with --configure to have that written, or write it and run "gpgconf --reload gpg-agent"',
+        '"unlatch key unlock --configure" with the same --for writes that; "gpgconf --reload gpg-agent" makes it count',
     )
 
 

@@ -63,6 +63,7 @@ def _row(key: HomeKey, grant: Grant | None, now: float) -> dict[str, Any]:
         "fingerprint": certified.fingerprint if certified else key.agent.ssh_fingerprint,
         "uses": [_USES[use] for use in certified.uses if use in _USES] if certified else [],
         "ssh": key.agent.ssh and not key.agent.disabled,
+        "confirm": key.agent.confirm,
         "state": _state(key),
         "trouble": certified.state if certified else "",
         "card": key.agent.serial,
@@ -84,6 +85,7 @@ def _line(row: dict[str, Any]) -> str:
         row["trouble"],
         "no passphrase protects it" if row["state"] == "unprotected" else "",
         f"on card {row['card']}" if row["card"] else "",
+        "asks before each use by ssh" if row["confirm"] else "",
         f"for {voice.duration(row['seconds'])} at most" if row["seconds"] is not None else "",
     ]
     note = ", ".join(note for note in notes if note)

@@ -8,6 +8,7 @@ import click
 from unlatch.cli import key_configure, persons, voice
 from unlatch.cli.key_home import conf_of, describe, explain, find_home, open_agent, records_of, user_name
 from unlatch.errors import UnlatchError
+from unlatch.frontends.asking import NothingGiven
 from unlatch.gnupg import keys
 from unlatch.gnupg.agent import Agent
 from unlatch.gnupg.ending import NoEnder
@@ -147,7 +148,10 @@ def _tell(work: Unlocking, home: Home, seconds: int | None, limits: keys.Limits)
     for key in work.locked if work.unlocked or work.elsewhere else []:
         voice.tell(f"still locked: {describe(key)}")
     if work.unlocked and seconds is None:
-        voice.tell(f"capped by {key_configure.TTL} = {limits.max_cache_ttl} s in {conf_of(home)}; --for makes it last")
+        voice.tell(
+            f"capped by {key_configure.TTL} = {limits.max_cache_ttl} s in {conf_of(home)}; "
+            "--for TIME --configure keeps it longer"
+        )
 
 
 def _end_of(seconds: int | None, limits: keys.Limits) -> str:
@@ -167,6 +171,10 @@ def explain_unlocking(error: Exception, home: Home) -> voice.Problem:
                 "three wrong passphrases; nobody is asked any more", '"unlatch key list" shows what is locked',
                 code=voice.WRONG,
             )  # fmt: skip
+        case NothingGiven(wrong=""):
+            return voice.Problem("standard input holds no passphrase for what is left", "give one on each line")
+        case NothingGiven():
+            return voice.Problem(f"wrong passphrase: {error.wrong[:1].lower()}{error.wrong[1:-1]}", code=voice.WRONG)
         case NoEnder():
             return _no_ender(error)
         case _:

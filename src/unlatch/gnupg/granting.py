@@ -43,12 +43,14 @@ class Granting:
             Capped: the agent's configuration would end them sooner.
             NoEnder: nobody could end them.
             NotAllowed, Forbidden: the agent keeps nothing for anybody.
+            OSError, Untrusted: their end could not be written down.
         """
         keys.check_allowed(agent)
         if self._seconds is not None and limits.max_cache_ttl < (self._seconds or LONGEST):
             raise Capped(self._seconds, limits.max_cache_ttl)
         if self._seconds:
             self._ender(agent)
+            self._records.prepare()
 
     def __call__(self, agent: Agent, fitting: list[HomeKey]) -> None:
         """Write down until when these keys are granted, and see to their end.

@@ -8,6 +8,7 @@ All ends are CLOCK_BOOTTIME: they go on while the machine sleeps, and no clock t
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -73,13 +74,23 @@ class Records:
         self._uid = uid
         self._folder = f"{runtime.own(uid, environ, user_home).state}/grants"
 
+    def prepare(self) -> None:
+        """See that there is a place to write grants down.
+
+        Raises:
+            OSError, Untrusted: there is none.
+        """
+        runtime.make_private(self._folder, self._uid)
+        if not os.access(self._folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), self._folder)
+
     def write(self, grant: Grant) -> None:
         """Write a grant down, in place of what was known of its key.
 
         Raises:
             OSError, Untrusted: there is no place for it.
         """
-        runtime.make_private(self._folder, self._uid)
+        self.prepare()
         path = self._path(grant.grip)
         new = f"{path}.new"
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

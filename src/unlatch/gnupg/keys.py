@@ -39,6 +39,7 @@ _OUT_OF_REACH = " " * 800
 # Ciphertexts of nothing for keys that cannot sign: the curve's base point, and a pair of small numbers.
 _CANNOT_SIGN = {
     b"Curve25519": b"(7:enc-val(4:ecdh(1:s1:0)(1:e33:@\x09" + bytes(31) + b")))",
+    b"X448": b"(7:enc-val(4:ecdh(1:s1:0)(1:e56:\x05" + bytes(55) + b")))",
     b"(3:elg": b"(7:enc-val(3:elg(1:a1:\x02)(1:b1:\x02)))",
 }
 
