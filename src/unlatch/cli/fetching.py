@@ -1,5 +1,7 @@
 """Where a secret comes from by its name: a grant, a stored secret, ``pass:ENTRY``, ``gpg:FILE``, or a person."""
 
+import contextlib
+import functools
 import os
 import subprocess
 import time
@@ -37,13 +39,8 @@ def fetch(name: str, wishes: Wishes) -> Secret:
         Problem, Denied, Expired, Withdrawn, Refused, NoBroker
     """
     while True:
-        try:
-            secret = _granted(name) or _opened(name, wishes)
-        except Released:
-            continue
-        if wishes.seconds and not any(found.name == name for found in grant.grants()):
-            _keep(name, secret, wishes.seconds)
-        return secret
+        with contextlib.suppress(Released):
+            return _granted(name) or _opened(name, wishes)
 
 
 def _granted(name: str) -> Secret | None:
@@ -57,12 +54,13 @@ def _granted(name: str) -> Secret | None:
 def _opened(name: str, wishes: Wishes) -> Secret:
     kind, colon, rest = name.partition(":")
     if colon and kind == "pass":
-        return _first_line(_printed(["pass", "show", "--", rest], name))
+        return _kept(name, _first_line(_printed(["pass", "show", "--", rest], name)), wishes)
     if colon and kind == "gpg":
-        return _printed(["gpg", "--batch", "--quiet", "--no-tty", "--decrypt", "--", rest], name)
+        return _kept(name, _printed(["gpg", "--batch", "--quiet", "--no-tty", "--decrypt", "--", rest], name), wishes)
     if not _is_stored(name):
         return _asked(name, wishes)
-    return secrets.open_named(name, wishes.choice, wishes.command, wishes.slot).content
+    keep = functools.partial(_kept, name, wishes=wishes)
+    return secrets.open_named(name, wishes.choice, wishes.command, wishes.slot, keep).content
 
 
 def _is_stored(name: str) -> bool:
@@ -85,15 +83,19 @@ def _asked(name: str, wishes: Wishes) -> Secret:
     )
     with persons.person(wishes.choice, wishes.command) as person:
         secret = person.ask(wanted, coalesce=f"secret:{name}"[:256], seconds=wishes.choice.timeout)
+        _kept(name, secret, wishes)  # before the verdict, which sends the followers to look for it
         person.judge(Verdict("accepted"))
         return secret
 
 
-def _keep(name: str, secret: Secret, seconds: int) -> None:
-    try:
-        grant.keep(name, secret, seconds, int(time.time()))
-    except grant.NoGrants as error:
-        voice.fail(voice.clean(str(error)), "leave --for out")
+def _kept(name: str, secret: Secret, wishes: Wishes) -> Secret:
+    """The same secret, with a grant if one is wanted."""
+    if wishes.seconds:
+        try:
+            grant.keep(name, secret, wishes.seconds, int(time.time()))
+        except grant.NoGrants as error:
+            voice.fail(voice.clean(str(error)), "leave --for out")
+    return secret
 
 
 def _printed(arguments: list[str], name: str) -> Secret:

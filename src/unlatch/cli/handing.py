@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from unlatch.cli import voice
 from unlatch.keyslots.opening import home_of
+from unlatch.keyslots.store import directory
 from unlatch.secret import Secret
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127  # as the shell's (POSIX sh, 2.8.2)
@@ -80,7 +81,7 @@ def folders(wanted: Sequence[tuple[str, str, Secret]]) -> dict[str, str]:
     Raises:
         Problem: the kernel allows neither.
     """
-    place = os.path.join(home_of(os.geteuid(), os.environ), ".local", "share", "unlatch", "run")
+    place = os.path.join(directory(os.environ, home_of(os.geteuid(), os.environ)), ".memory")
     os.makedirs(place, mode=0o700, exist_ok=True)
     try:
         _unshare()

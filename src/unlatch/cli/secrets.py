@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from unlatch import runtime
 from unlatch.ask import Asker
@@ -18,9 +18,10 @@ from unlatch.keyslots.errors import (
     SlotFailed,
     Unsafe,
 )
-from unlatch.keyslots.opening import Opening, home_of, open_secret
+from unlatch.keyslots.opening import Opening, Uses, home_of, open_secret
 from unlatch.keyslots.slots import Helpers
 from unlatch.keyslots.store import Store, directory
+from unlatch.secret import Secret
 
 
 def store() -> Store:
@@ -38,14 +39,16 @@ def helpers(choice: persons.Choice, command: str) -> Helpers:
     )
 
 
-def open_named(name: str, choice: persons.Choice, command: str, slot: str = "") -> Opening:
-    """Open a stored secret; the opening stands in the audit trail before this returns.
+def open_named(
+    name: str, choice: persons.Choice, command: str, slot: str = "", keep: Callable[[Secret], object] = lambda _: None
+) -> Opening:
+    """Open a stored secret; the opening stands in the audit trail, and ``keep`` was called, before this returns.
 
     Raises:
         Problem, and what :func:`unlatch.keyslots.opening.open_secret` raises.
     """
     with told(name):
-        return open_secret(store(), name, helpers(choice, command), record, slot=slot)
+        return open_secret(store(), name, helpers(choice, command), Uses(record, keep), slot=slot)
 
 
 def record(secret: str, by: str, unit: str) -> None:
