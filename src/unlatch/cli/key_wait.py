@@ -35,9 +35,10 @@ Exit codes: 0 unlocked, 1 an error, 2 wrong usage, 3 wrong passphrase,
 @click.option("--no-ring", is_flag=True, help="Ring nobody; wait for somebody else to unlock them.")
 @click.option("--for", "seconds", metavar="TIME", type=Span(), help="How long they stay unlocked, as of key unlock.")
 @click.option("--reason", metavar="TEXT", default="", help="One more line for the page: why this is asked.")
-@click.argument("whats", metavar="KEY...", nargs=-1, required=True)
+@click.argument("whats", metavar="[KEY...]", nargs=-1)
 def wait(patience: int | None, no_ring: bool, seconds: int | None, reason: str, whats: tuple[str, ...]) -> int:
-    """Block until every KEY can be used without asking, proved by a signature or decryption.
+    """Block until every KEY can be used without asking, proved by a signature or decryption; without KEY, all keys that
+    are in files.
 
     Somebody is rung, once for all who wait for the same key. Nobody here stands in gpg-agent's queue, where clients die
     after a minute. A link that expired unanswered is followed by another, until the time is over.
@@ -65,7 +66,11 @@ def _look(
     with _agent(home, until) as agent:
         found = keys.find(agent, home, whats)
         on_card = [key for key in found if not key.in_software]
-        if on_card:
+        if not whats:
+            found = [key for key in found if key.in_software]
+        if not found:
+            voice.fail("there are no secret keys here to wait for", '"unlatch key list" shows what gpg-agent has')
+        if whats and on_card:
             voice.fail(
                 f"{describe(on_card[0])} is on a card", 'services wait for a card with "unlatch card unlock --wait"'
             )

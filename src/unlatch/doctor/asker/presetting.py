@@ -52,7 +52,7 @@ def _is_used(situation: Situation) -> bool:
             names += [name for name in os.listdir(folder) if folder.endswith("/grants") or name.startswith(UNIT)]
         except OSError:
             continue
-    return any(not name.startswith(UNIT) or name.startswith(f"{UNIT}{situation.user}") for name in names)
+    return any(not name.startswith(UNIT) or name == f"{UNIT}{situation.user}.service" for name in names)
 
 
 def _wants() -> list[str]:
