@@ -47,6 +47,26 @@ def test_an_owned_agent_outlives_every_session(vault: Vault) -> None:
     is_the_one(f"{vault.gnupg}/S.gpg-agent")
 
 
+def test_a_job_that_never_stops_asking_makes_no_second_agent(vault: Vault) -> None:
+    """While people log in and out, another job calls GnuPG again and again; whatever it started in between is ended."""
+    vault.own()
+    vault.unlock()
+    (pid,) = vault.agents()
+    loop = "cd; until [ -e stop ]; do gpg-connect-agent 'GETINFO pid' /bye; done"
+    job = vault.machine.start("sh", "-c", loop, user=NAME)
+    for _ in range(3):
+        vault.login()
+        assert vault.agents() == [pid]
+        assert vault.find() == f"{pid} /run/user/{vault.uid}/gnupg/S.gpg-agent"
+        vault.logout()
+        assert vault.agents() == [pid]
+    assert vault.is_unlocked()
+    vault.run("sh", "-c", "cd; touch stop")
+    out, _ = job.communicate(timeout=30)
+    answers = out.decode().split("OK\n")
+    assert answers.count(f"D {pid}\n") > 0.8 * len(answers)
+
+
 def test_an_agent_that_ended_comes_back_alone_and_locked(vault: Vault) -> None:
     """Killed or told to end, logged in or not: the next client gets the unit's agent, nobody starts one of his own."""
     vault.own()

@@ -14,6 +14,7 @@ from real import real
 from unlatch import runtime
 from unlatch.broker import systemd
 from unlatch.cli import voice
+from unlatch.gnupg.homes import AGENT, EXTRA, SSH, Home
 
 ROOT = Path(__file__).parents[1]
 UNITS = ROOT / "systemd"
@@ -111,6 +112,24 @@ def test_the_units_and_the_askers_agree_on_the_places(monkeypatch: pytest.Monkey
             listener = settings(UNITS / manager / f"{unit}.socket", "Socket")
             assert listener["FileDescriptorName"] == name
             assert listener["ListenStream"].replace("%t", run) == path
+
+
+def test_the_units_and_homes_agree_on_the_agents_sockets() -> None:
+    """They are where our client looks, under the names by which gpg-agent knows them; and where the drop-ins look."""
+    mine = Home.find({}, os.getuid(), "/root")
+    user = os.path.basename(os.path.dirname(mine.owned()))
+    for unit, name, socket in (("", "std", AGENT), ("-ssh", "ssh", SSH), ("-extra", "extra", EXTRA)):
+        listener = settings(UNITS / "system" / f"unlatch-agent{unit}@.socket", "Socket")
+        assert listener["FileDescriptorName"] == name
+        assert listener["ListenStream"].replace("%i", user) == mine.owned(socket)
+        assert (listener["SocketMode"], listener["SocketUser"]) == ("0600", "%i")
+    condition = settings(UNITS / "user" / "one-agent.conf", "Unit")["ConditionPathExists"]
+    assert condition.replace("%u", user) == f"!{mine.owned()}"
+    hook = settings(UNITS / "system" / "agent-places.conf", "Service")["ExecStartPost"]
+    assert mine.owned().replace(f"/{user}/", "/$$name/") in hook
+    for unit in ("unlatch-agent@", "unlatch-agent-places@"):
+        other_home = settings(UNITS / "system" / f"{unit}.service", "Service")["EnvironmentFile"]
+        assert other_home.replace("%i", user) == f"-{mine.unit_settings()}"
 
 
 def test_systemd_holds_the_pages_address() -> None:

@@ -4,9 +4,12 @@ A symbolic link does for every client: connect(2) follows it, also for ssh, whic
 redirection files. Nobody starts an agent where a link leads to a socket that answers.
 """
 
+import contextlib
 import os
 import select
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from unlatch.errors import Malformed
 from unlatch.gnupg import finding, processes
@@ -17,6 +20,7 @@ from unlatch.runtime import Untrusted, make_private
 
 END_SECONDS = 5.0  # an agent without open requests ends in a millisecond
 _TELL_SECONDS = 2.0
+_ROUNDS = 10  # a busy client may start another agent at the moment in which one ends, and takes its links along
 
 
 def own(home: Home) -> Iterator[str]:
@@ -28,43 +32,67 @@ def own(home: Home) -> Iterator[str]:
         OSError: a directory or a link cannot be made.
         Untrusted: a directory of the home belongs to somebody else.
     """
-    in_home, in_run = home.sockets()
-    directories = [os.path.dirname(in_home)]
-    if os.path.isdir(f"{RUN}/{home.uid}"):
-        directories.append(os.path.dirname(in_run))
-    for directory in directories:
+    in_home, in_run = map(os.path.dirname, home.sockets())
+    sessions = f"{RUN}/{home.uid}"
+    if not os.path.isdir(sessions):
+        make_private(in_home, home.uid)
+        yield from _settle(home, [in_home])
+        return
+    # While others may enter this directory, GnuPG does not take it, and looks in the home.
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(f"{sessions}/gnupg", 0o755)
+    os.chmod(f"{sessions}/gnupg", 0o755)  # noqa: S103  # for this moment, and below a directory that nobody else may enter
+    for directory in (in_home, in_run):
         make_private(directory, home.uid)
-    # An agent removes its sockets by their names when it ends, so it must have ended before they are links.
-    yield from _end_others(home)
-    for directory in directories:
-        for name in (AGENT, SSH, EXTRA):
-            if _lead(f"{directory}/{name}", home.owned(name)):
-                yield f"{directory}/{name} leads to {home.owned(name)}"
+    yield from _settle(home, [in_home, in_run])
+    os.chmod(f"{sessions}/gnupg", 0o700)
 
 
-def _end_others(home: Home) -> Iterator[str]:
+def _settle(home: Home, directories: list[str]) -> Iterator[str]:
+    told: set[int] = set()
+    for _ in range(_ROUNDS):
+        # An agent removes its sockets by their names when it ends, so it must have ended before they are links.
+        yield from _end_those_that_answer(home)
+        for directory in directories:
+            for name in (AGENT, SSH, EXTRA):
+                if _lead(f"{directory}/{name}", home.owned(name)):
+                    yield f"{directory}/{name} leads to {home.owned(name)}"
+        left = set(processes.started_for(home)) - told
+        if not left:
+            return
+        for pid in left:
+            yield _end(pid, partial(os.kill, pid, signal.SIGTERM))
+        told |= left
+
+
+def _end_those_that_answer(home: Home) -> Iterator[str]:
     for path in finding.agents_first(home):
         # Without such a process it is an old socket, or one on which systemd listens; to ask there would start one.
         if finding.is_owned(path) or not processes.may_serve_too(home):
             continue
         try:
-            yield _end(path, home.uid)
+            with Agent.at(path, home.uid, seconds=_TELL_SECONDS) as agent:
+                yield _end(agent.pid, partial(agent.ask, "KILLAGENT", seconds=_TELL_SECONDS))
         except NoAgent:
             continue
         except (AgentTrouble, GpgError, Malformed, Untrusted, OSError) as error:
             yield f"the gpg-agent at {path} could not be ended: {error}"
 
 
-def _end(path: str, uid: int) -> str:
-    with Agent.at(path, uid, seconds=_TELL_SECONDS) as agent:
-        process = os.pidfd_open(agent.pid)
-        try:
-            agent.ask("KILLAGENT", seconds=_TELL_SECONDS)
-            ended, _, _ = select.select([process], [], [], END_SECONDS)
-        finally:
-            os.close(process)
-        outcome = "was ended" if ended else "was told to end, and still has something to do"
-        return f"the gpg-agent at {path} (pid {agent.pid}) {outcome}"
+def _end(pid: int, tell: Callable[[], object]) -> str:
+    """Tell an agent to end, and wait until it has."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return f"a gpg-agent (pid {pid}) ended"
+    try:
+        tell()
+        ended, _, _ = select.select([process], [], [], END_SECONDS)
+    finally:
+        os.close(process)
+    return f"another gpg-agent (pid {pid}) " + (
+        "was ended" if ended else "was told to end, and has still something to do"
+    )
 
 
 def _lead(place: str, target: str) -> bool:

@@ -28,20 +28,25 @@ def is_listening(path: str) -> bool:
 
 def may_serve_too(home: Home, known: int = 0) -> bool:
     """Whether there is a process besides ``known`` that may be an agent of this home: this user's, and of no other."""
-    return any(pid != known and _is_its_agent(pid, home) for pid in _pids())
+    return any(pid != known and _home_of(pid) in ("", home.directory) for pid in _agents_of(home.uid))
 
 
-def _pids() -> Iterator[int]:
-    return (int(name) for name in os.listdir("/proc") if name.isdigit())
+def started_for(home: Home) -> list[int]:
+    """The pids of the agents that GnuPG's programs started for this home; systemd's are told no home."""
+    return [pid for pid in _agents_of(home.uid) if _home_of(pid) == home.directory]
 
 
-def _is_its_agent(pid: int, home: Home) -> bool:
-    status = dict(line.split(":\t", 1) for line in _read(pid, "status").splitlines() if ":\t" in line)
-    if status.get("Name") != _NAME or status.get("Uid", "").split("\t")[0] != str(home.uid):
-        return False
-    # As GnuPG's programs start it, it is told the home; as systemd does, it is not.
+def _agents_of(uid: int) -> Iterator[int]:
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+        status = dict(line.split(":\t", 1) for line in _read(pid, "status").splitlines() if ":\t" in line)
+        if status.get("Name") == _NAME and status.get("Uid", "").split("\t")[0] == str(uid):
+            yield pid
+
+
+def _home_of(pid: int) -> str:
+    """What the command line says: gpg-agent --homedir /home/zoe/.gnupg --use-standard-socket --daemon."""
     arguments = _read(pid, "cmdline").split("\0")
-    return "--homedir" not in arguments or home.directory in arguments
+    return arguments[arguments.index("--homedir") + 1] if "--homedir" in arguments[:-1] else ""
 
 
 def _read(pid: int, name: str) -> str:
