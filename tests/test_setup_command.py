@@ -343,10 +343,10 @@ def test_a_new_user_at_a_terminal(house: House, keyring: Keyring) -> None:
     config = with_own_page(house)
     with Terminal([UNLATCH, "setup"], house.environ(**NOWHERE)) as terminal:
         terminal.expect("How are you rung?")
-        terminal.expect("notifiers [ntfy]: ")
+        terminal.expect("notifiers [none]: ")
         terminal.type("pigeon\n")
         terminal.expect("pigeon is no kind of notifier")
-        terminal.expect("notifiers [ntfy]: ")
+        terminal.expect("notifiers [none]: ")
         terminal.type("terminal\n")
         terminal.expect("Who is it that is rung?")
         terminal.type("alex\n")

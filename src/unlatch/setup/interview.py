@@ -92,7 +92,9 @@ class Interview:
 
     def _notifiers(self) -> tuple[tuple[NewNotifier, ...], tuple[Secret, ...]]:
         wanted = _option("--notify", lambda: [new_notifiers.split(text) for text in self._wishes.notify])
-        if not wanted and "notify" not in self._config:
+        # A file without notifiers may be meant so; at a terminal it costs nothing to ask again.
+        meant = self._present.config is not None and not self._questions.can_ask
+        if not wanted and "notify" not in self._config and not meant:
             why = (
                 "How are you rung? One or several of:\n"
                 "  ntfy      an app for the phone that needs no account\n"
@@ -102,7 +104,8 @@ class Interview:
                 '  terminal  only where "unlatch serve" runs\n'
                 '  none      not at all: you look with "unlatch answer"'
             )
-            wanted = self._questions.ask("--notify KIND", why, "notifiers", _read_kinds, "ntfy") or []
+            default = "ntfy" if self._present.config is None else "none"
+            wanted = self._questions.ask("--notify KIND", why, "notifiers", _read_kinds, default) or []
         made = [self._notifier(kind, value) for kind, value in wanted if kind != "none"]
         secrets = tuple(secret for _, secret in made if secret is not None)
         return tuple(notifier for notifier, _ in made if notifier is not None), secrets
