@@ -3,6 +3,7 @@
 import os
 import shutil
 import stat
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from unlatch.setup.changes import Change
 from unlatch.setup.files import ABSENT, FileState
 from unlatch.setup.hands import Hands, UsersHands, hands_for
 from unlatch.setup.journal import Journal, Units
+from unlatch.setup.places import find
+from unlatch.setup.undo import ChangedSince, Undo
 
 OTHER = 4242  # a uid that nobody has
 
@@ -188,13 +191,46 @@ def test_the_journal_leads_back(tmp_path_factory: pytest.TempPathFactory, steps:
             kept.done(change, files.put(change.path, change.before, change.after))
     kept = Journal(directory)
     with kept.held():
-        assert len(kept.entries) <= len(first)  # what follows on from another is one entry
         for entry in reversed(list(kept.entries)):
             assert entry.change is not None
             files.put(entry.change.path, entry.change.after, entry.change.before)
             kept.forget(entry)
     assert {name: files.look(f"{folder}/{name}") for name in first} == first
     assert not os.path.exists(f"{folder}/state")
+
+
+def test_a_file_that_was_edited_between_two_setups(tmp_path: Path) -> None:
+    """Undoing stops at what somebody else wrote, as a whole; with the first original in its place, all is undone."""
+    conf = tmp_path / "conf"
+    conf.write_bytes(b"original")
+    directory = str(tmp_path / "journal")
+
+    def by_setup(data: bytes) -> None:
+        kept = Journal(directory)
+        with kept.held():
+            change = Change(str(conf), files.look(str(conf)), text_file(data))
+            kept.record(change)
+            kept.done(change, files.put(change.path, change.before, change.after))
+
+    def undo() -> Undo:
+        return Undo(Journal(directory), find({}, 1, str(tmp_path)), {}, os.getuid(), "")
+
+    by_setup(b"first")
+    conf.write_bytes(b"first, edited")
+    by_setup(b"second")
+    with pytest.raises(ChangedSince) as raised:
+        undo().plan()
+    assert conf.read_bytes() == b"second"
+    (conflict,) = raised.value.conflicts
+    assert (conflict.since.before.data, conflict.since.after.data) == (b"first", b"first, edited")
+    subprocess.run(["cp", "-p", conflict.original, conf], check=True)
+    planned = undo().plan()
+    assert [each.change for each in planned] == [None, None]
+    last = Journal(directory)
+    with last.held():
+        Undo(last, find({}, 1, str(tmp_path)), {}, os.getuid(), "").perform(planned, lambda text: None)
+    assert conf.read_bytes() == b"original"
+    assert not os.path.exists(directory)
 
 
 def test_a_secret_is_not_kept_in_the_journal(tmp_path: Path) -> None:

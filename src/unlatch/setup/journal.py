@@ -94,17 +94,10 @@ class Journal:
     def record(self, change: Change, gnupghome: str = "") -> None:
         """Write down a change that is about to be made, with its original.
 
-        A file that stands as setup left it keeps the original that it had before setup came. Of a secret only a hash
-        is kept, which is enough to see whether it was changed since; there is never an original of one.
+        Of a secret only a hash is kept, which is enough to see whether it was changed since; there is never an original
+        of one.
         """
         number = max((entry.number for entry in self.entries), default=0) + 1
-        for entry in reversed(self.entries):
-            earlier = entry.change
-            if earlier is not None and (earlier.path, earlier.user) == (change.path, change.user):
-                if earlier.after.same(change.before):
-                    change = change._replace(before=earlier.before)
-                    self.entries.remove(entry)
-                break
         self.entries.append(Entry(number, hidden(change), gnupghome))
         self._save()
 

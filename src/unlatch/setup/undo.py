@@ -53,25 +53,22 @@ class Undo:
             ChangedSince
             UnlatchError, OSError: something cannot be looked at.
         """
+        entries = [entry for entry in reversed(self._journal.entries) if not self._user or self._is_theirs(entry)]
+        owners = {key: entry for entry in entries if (key := _key(entry))}
+        present = {key: self._hands(entry).look(key[1]) for key, entry in owners.items()}
+        settled = _settled(entries, present)
         planned, conflicts = [], []
-        now: dict[tuple[str, str], FileState] = {}
-        for entry in reversed(self._journal.entries):
-            if self._user and not self._is_theirs(entry):
-                continue
-            change = entry.change
-            if change is None:
+        for entry in entries:
+            change, key = entry.change, _key(entry)
+            if change is None or key is None or entry.number in settled:
                 planned.append(Undoing(entry, None))
-                continue
-            key = (change.user, change.path)
-            present = now[key] if key in now else self._hands(entry).look(change.path)
-            if present.same(change.before):
-                planned.append(Undoing(entry, None))
-            elif _is(present, change):
-                planned.append(Undoing(entry, change._replace(before=present, after=change.before)))
+            elif _is(present[key], change):
+                planned.append(Undoing(entry, change._replace(before=present[key], after=change.before)))
             else:
                 original = self._journal.original(entry) if change.before.kind == "file" else ""
-                conflicts.append(Conflict(change._replace(before=change.after, after=present), original))
-            now[key] = change.before
+                conflicts.append(Conflict(change._replace(before=change.after, after=present[key]), original))
+            if change is not None and key is not None:
+                present[key] = change.before
         if conflicts:
             raise ChangedSince(conflicts)
         return planned
@@ -116,6 +113,22 @@ class Undo:
         if entry.change is None or not entry.change.user:
             return Hands()
         return hands_for(target(entry.change.user, entry.gnupghome, self._environ, self._caller))
+
+
+def _key(entry: Entry) -> tuple[str, str] | None:
+    """Whose hands, and which path."""
+    return None if entry.change is None else (entry.change.user, entry.change.path)
+
+
+def _settled(entries: list[Entry], present: dict[tuple[str, str], FileState]) -> set[int]:
+    """The numbers of the changes that are undone already, newest first: a path may be as it was before an older one."""
+    settled: set[int] = set()
+    for key, state in present.items():
+        own = [entry for entry in entries if _key(entry) == key]
+        befores = [entry.change.before for entry in own if entry.change is not None]
+        done = max((number for number, before in enumerate(befores, start=1) if state.same(before)), default=0)
+        settled |= {entry.number for entry in own[:done]}
+    return settled
 
 
 def _is(present: FileState, change: Change) -> bool:
