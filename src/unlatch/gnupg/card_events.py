@@ -34,6 +34,7 @@ from unlatch.gnupg.children import children_of
 from unlatch.gnupg.errors import BrokenPipe, CardDaemonEnded
 from unlatch.gnupg.readers import Pcscd
 
+HOPELESS = (SeveralCards, Restricted)
 _ABSENT = (NoReader, Empty, HeldByAnother, Unused, OtherCard, NotOpenPGP)
 
 
@@ -100,13 +101,20 @@ def look(agent: Agent, wanted: str, known: str) -> Seen:
 
     ``wanted`` is the serial number that somebody gave; without one it is the only card, or the one that was ``known``
     before there were several.
+
+    Raises:
+        SeveralCards, Restricted: no waiting mends that.
     """
     try:
         try:
             aid = card_access.select(agent, wanted, patient=False)
         except SeveralCards:
-            aid = card_access.select(agent, wanted or known, patient=False)
+            if not known:
+                raise
+            aid = card_access.select(agent, known, patient=False)
         return Seen(card_access.state_of(agent, aid).state, aid)
+    except HOPELESS:
+        raise
     except _ABSENT as trouble:
         return Seen(ABSENT, why=str(trouble))
     except (BrokenPipe, CardDaemonEnded, NoDaemon):
