@@ -45,7 +45,7 @@ class Fido2:
             raise Malformed("fido2 slot")
         if not 0 < len(base64url.decode(params["credential"], "fido2 slot")) <= MAX_CREDENTIAL:
             raise Malformed("fido2 slot")
-        base64url.decode(params["salt"], "fido2 slot", SALT_SIZE)
+        _salt(params)
 
     def create(self, subject: Subject, wishes: Mapping[str, str], helpers: Helpers) -> Created:
         """See the protocol. Two touches: one makes the credential, one gives the first output."""
@@ -86,26 +86,24 @@ class Fido2:
     def open(self, subject: Subject, params: Params, unwrap: Callable[[Secret], Secret], helpers: Helpers) -> Opened:
         """See the protocol. The opened slot wants to be rolled."""
         plugged.require_library()
-        next_salt = helpers.random(SALT_SIZE)
-        salts = [base64url.decode(params["salt"], "fido2 slot", SALT_SIZE), next_salt]
-        current, following = self._asked(
-            lambda: self._key_of(params),
-            params["pin"],
-            key_pin.Purpose(
-                subject,
-                f"PIN of the security key, to open {subject.secret}",
-                touch=params["touch"],
-                coalesce=f"secret:{subject.secret}",
-            ),
-            helpers,
-            lambda key, pin: _outputs(key, params, salts, pin, helpers),
+        purpose = key_pin.Purpose(
+            subject,
+            f"PIN of the security key, to open {subject.secret}",
+            touch=params["touch"],
+            coalesce=f"secret:{subject.secret}",
         )
-        try:
-            return Opened(unwrap(current), Created(params | {"salt": base64url.encode(next_salt)}, following))
-        except WrongKey:
-            raise SlotFailed(f"the security key does not open the keyslot {subject.label}, which was changed") from None
-        finally:
-            current.wipe()
+
+        def use(key: SecurityKey, pin: Secret | None) -> Opened:
+            salt = helpers.random(SALT_SIZE)
+            current, following = _outputs(key, params, [_salt(params), salt], pin, helpers)
+            try:
+                return Opened(unwrap(current), Created(params | {"salt": base64url.encode(salt)}, following))
+            except WrongKey:
+                raise SlotFailed(f"{key.name} does not open the keyslot {subject.label}, which was changed") from None
+            finally:
+                current.wipe()
+
+        return self._asked(lambda: self._key_of(params), params["pin"], purpose, helpers, use)
 
     def _asked(
         self,
@@ -171,6 +169,10 @@ def _insists(key: SecurityKey) -> str:
 
 def _credential(params: Params) -> bytes:
     return base64url.decode(params["credential"], "fido2 slot")
+
+
+def _salt(params: Params) -> bytes:
+    return base64url.decode(params["salt"], "fido2 slot", SALT_SIZE)
 
 
 def _touch(key: SecurityKey, helpers: Helpers, why: str) -> Callable[[], None]:

@@ -35,7 +35,7 @@ class Purpose(NamedTuple):
 
 @contextlib.contextmanager
 def proven(visit: Visit, purpose: Purpose, helpers: Helpers) -> Iterator[tuple[SecurityKey, Secret]]:
-    """The key, and the PIN that it has just taken; both end with the block.
+    """The key, and the PIN that it has just taken; both end with the block, and then the person hears how it went.
 
     ``visit`` finds the key anew each time: hours may lie between question and answer, and nobody is kept from it.
 
@@ -47,12 +47,11 @@ def proven(visit: Visit, purpose: Purpose, helpers: Helpers) -> Iterator[tuple[S
     with helpers.person() as person, contextlib.ExitStack() as stack:
         stack.callback(dialogue.forget)
         try:
-            key, pin = dialogue.run(person, stack)
+            yield dialogue.run(person, stack)
         except SlotFailed as failed:
             person.judge(Verdict("failed", _sentence(failed.why)))
             raise
         person.judge(Verdict("accepted"))
-        yield key, pin
 
 
 class _Dialogue:
