@@ -12,8 +12,7 @@ from unlatch.cli.card_words import explain
 from unlatch.cli.key_home import find_home, open_agent
 from unlatch.errors import Refused, UnlatchError
 from unlatch.frontends import asking
-from unlatch.gnupg import card_access, card_unlock
-from unlatch.gnupg.card_errors import Restricted, SeveralCards
+from unlatch.gnupg import card_unlock
 from unlatch.gnupg.card_watch import DONE, outcome_of
 from unlatch.gnupg.card_watcher import Watcher
 from unlatch.gnupg.homes import Home
@@ -64,20 +63,11 @@ def watch(every: int, timeout: int, serial: str) -> NoReturn:
         tell=lambda text: voice.tell(voice.clean(text)),
         clock=time.monotonic,
     )
-    _check_usage(home, serial)
-    watcher.run(lambda: systemd.tell(os.environ, "READY=1"))
-    raise AssertionError("a watch has no end")
-
-
-def _check_usage(home: Home, serial: str) -> None:
-    """What no waiting mends is said at once."""
     try:
-        with open_agent(home) as agent:
-            card_access.select(agent, serial)
-    except (SeveralCards, Restricted) as error:
+        watcher.run(lambda: systemd.tell(os.environ, "READY=1"))
+    except (UnlatchError, OSError) as error:
         raise explain(error, home) from None
-    except UnlatchError:
-        return
+    raise AssertionError("a watch has no end")
 
 
 def _refusal() -> str:

@@ -26,6 +26,7 @@ from unlatch.gnupg.card_errors import (
     NoReader,
     NotOpenPGP,
     OtherCard,
+    Restricted,
     SeveralCards,
     Unused,
 )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from unlatch.errors import UnlatchError
 from unlatch.gnupg.agent import Agent
 from unlatch.gnupg.card import UNLOCKED, number_of
-from unlatch.gnupg.card_events import Events, look
+from unlatch.gnupg.card_events import HOPELESS, Events, look
 from unlatch.gnupg.card_watch import ABSENT, DONE, NOBODY, OVER, UNKNOWN, Seen, Watch
 
 # Seconds; what nobody knows, and nobody will tell of, is looked at again after that, then more and more seldom.
@@ -58,7 +58,12 @@ class Watcher:
         self._soon = SOON
 
     def run(self, ready: Callable[[], None]) -> None:
-        """Watch; ``ready`` is called after the first look."""
+        """Watch; ``ready`` is called after the first look.
+
+        Raises:
+            SeveralCards: nobody said which one, and none is known from before.
+            Restricted: the agent lets nobody use cards.
+        """
         try:
             seen = self._look()
             ready()
@@ -80,6 +85,8 @@ class Watcher:
                 if agent.pid != self._agent and self._agent:
                     self._remember("gpg-agent ended")  # its scdaemon ends first, and is the one that is heard
                 self._agent = agent.pid
+        except HOPELESS:
+            raise
         except UnlatchError as trouble:
             seen = Seen(UNKNOWN, why=str(trouble))
         self._known = seen.aid or self._known
