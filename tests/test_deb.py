@@ -113,20 +113,23 @@ def test_paths_are_those_of_the_package(tree: Path) -> None:
             assert str(ROOT).encode() not in path.read_bytes(), path
 
 
-def test_it_has_all_that_an_installation_by_hand_has(tree: Path) -> None:
-    """All units, all pages of the manual, all libraries of the lock file."""
+def test_it_has_all_that_an_installation_by_hand_has(packages: Packages, tree: Path) -> None:
+    """All commands, all units, all pages of the manual, all libraries of the lock file."""
+    source = packages.checkout()
+    project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
+    assert {path.name for path in (tree / "usr/bin").iterdir()} == {*project["scripts"], "pinentry-unlatch"}
     for manager in ("system", "user"):
-        units = {path.name for path in (ROOT / "systemd" / manager).glob("unlatch*")}
+        units = {path.name for path in (source / "systemd" / manager).glob("unlatch*")}
         assert {path.name for path in (tree / "usr/lib/systemd" / manager).iterdir() if path.is_file()} == units
     extended = {
         str(path.parent.relative_to(tree / "usr/lib/systemd"))
         for path in (tree / "usr/lib/systemd").rglob("*.d/unlatch.conf")
     }
     assert extended >= {"system/user-runtime-dir@.service.d", "user/gpg-agent.socket.d", "user/gpg-agent.service.d"}
-    manual = {f"{path.name}.gz" for path in (ROOT / "man").iterdir()}
+    manual = {f"{path.name}.gz" for path in (source / "man").iterdir()}
     assert {path.name for path in (tree / "usr/share/man").rglob("*.gz")} == manual
-    packages = tree / PREFIX / f"lib/python{VERSION}/site-packages"
-    libraries = {re.sub(r"[-_.]+", "-", path.name.split("-")[0]).lower() for path in packages.glob("*.dist-info")}
+    place = tree / PREFIX / f"lib/python{VERSION}/site-packages"
+    libraries = {re.sub(r"[-_.]+", "-", path.name.split("-")[0]).lower() for path in place.glob("*.dist-info")}
     assert libraries == locked().keys() | {"unlatch"}
 
 

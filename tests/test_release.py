@@ -65,12 +65,13 @@ def test_a_tagged_and_dated_commit_is_a_release(clone: Path) -> None:
 
 
 def test_the_source_makes_the_same_wheel(clone: Path, tmp_path: Path) -> None:
-    """Who has only the source archive builds what was published."""
+    """Who has only the source archive builds what was published, and finds the units where the guides say."""
     build = [BUILDER, "-m", "hatchling", "build", "-d", tmp_path]
     assert run(*build, "-t", "wheel", "-t", "sdist", cwd=clone).returncode == 0
     published = tmp_path / "unlatch-3.2.1-py3-none-any.whl"
     before = hashlib.sha256(published.read_bytes()).digest()
     run("tar", "--extract", "--file", tmp_path / "unlatch-3.2.1.tar.gz", "-C", tmp_path, cwd=tmp_path)
+    assert (tmp_path / "unlatch-3.2.1" / "systemd" / "system" / "unlatch.service").is_file()
     assert run(*build, "-t", "wheel", cwd=tmp_path / "unlatch-3.2.1").returncode == 0
     assert hashlib.sha256(published.read_bytes()).digest() == before
 

@@ -11,6 +11,7 @@ compiled files carry no time of their own, and one thread compresses.
 
 import argparse
 import base64
+import configparser
 import csv
 import email.utils
 import gzip
@@ -39,9 +40,9 @@ COMMAND = """\
 #!/{prefix}/bin/python3 -I
 import sys
 
-from unlatch.cli.main import main
+from {module} import {function}
 
-sys.exit(main())
+sys.exit({function}())
 """
 VENV = "home = /usr/bin\ninclude-system-site-packages = false\nversion = {python}\n"
 COMPLETIONS = {
@@ -141,13 +142,14 @@ def stage(tree: Path, target: Target, wheel: Path) -> None:
     for locked in locked_wheels(target):
         unpack(locked, packages)
     unpack(wheel, packages, scripts)
-    write(scripts / "unlatch", COMMAND.format(prefix=PREFIX), 0o755)
+    for name, module, function in entry_points(packages):
+        write(scripts / name, COMMAND.format(prefix=PREFIX, module=module, function=function), 0o755)
     write(tree / PREFIX / "pyvenv.cfg", VENV.format(python=target.python))
-    (scripts / "python3").symlink_to(f"../../..{target.interpreter.removeprefix('/usr')}")
     commands = tree / "usr/bin"
     commands.mkdir()
-    for name in ("unlatch", "pinentry-unlatch"):
-        (commands / name).symlink_to(f"../lib/unlatch/bin/{name}")
+    for script in sorted(scripts.iterdir()):
+        (commands / script.name).symlink_to(f"../lib/unlatch/bin/{script.name}")
+    (scripts / "python3").symlink_to(f"../../..{target.interpreter.removeprefix('/usr')}")
     compile_all(tree, target)
     system_files(tree)
     manual_pages(tree)
@@ -205,6 +207,15 @@ def unpack(wheel: Path, packages: Path, scripts: Path | None = None) -> None:
             place.chmod(mode)
 
 
+def entry_points(packages: Path) -> list[tuple[str, str, str]]:
+    """Our commands: name, module and function; other people's libraries have some too, which nobody here needs."""
+    (info,) = packages.glob("unlatch-*.dist-info")
+    points = configparser.ConfigParser(delimiters=("=",))
+    points.read(info / "entry_points.txt")
+    parted = ((name, *target.partition(":")) for name, target in sorted(points["console_scripts"].items()))
+    return [(name, module, function) for name, module, _, function in parted]
+
+
 def compile_all(tree: Path, target: Target) -> None:
     """Compile every module, so that an asker starts as fast as it can and root need not write to /usr later.
 
@@ -245,7 +256,10 @@ def documentation(tree: Path, target: Target) -> None:
     place = tree / "usr/share/doc/unlatch"
     for page in [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         write(place / page.relative_to(ROOT), LOCAL.sub("/usr/bin/", page.read_text()))
+    examples = ROOT / "systemd/examples"
     write(place / "examples/proxy.conf", (ROOT / "systemd/system/proxy.conf").read_text())
+    for example in sorted(path for path in examples.rglob("*") if path.is_file()):
+        write(place / "examples" / example.relative_to(examples), LOCAL.sub("/usr/bin/", example.read_text()))
     write(place / "copyright", copyright_of(tree / target.packages))
     write_gzip(place / "changelog.gz", (ROOT / "CHANGELOG.md").read_text())
     date = email.utils.formatdate(target.epoch)

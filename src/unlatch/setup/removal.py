@@ -85,7 +85,7 @@ def _brokers() -> list[int]:
 
 
 def _is_script(words: list[str]) -> bool:
-    return os.path.basename(words[2]) in ("unlatch", "pinentry-unlatch")
+    return os.path.basename(words[2]).startswith(("unlatch", "pinentry-unlatch"))
 
 
 def _ours() -> Iterator[tuple[int, list[str]]]:
