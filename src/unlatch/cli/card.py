@@ -3,6 +3,7 @@
 import click
 
 from unlatch.cli import card_check
+from unlatch.cli.card_init import init
 from unlatch.cli.card_status import status
 from unlatch.cli.card_unlock import unlock
 from unlatch.cli.card_watch import watch
@@ -48,5 +49,5 @@ def check(sign: bool, serial: str) -> int:
     return card_check.check(serial, sign=sign)
 
 
-for _each in (status, check, unlock, watch):
+for _each in (status, check, unlock, watch, init):
     command.add_command(_each)
