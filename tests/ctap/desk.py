@@ -1,7 +1,8 @@
 """Security keys at hand, the keyslot kind that sees them, a store with a secret, and somebody who types PINs."""
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from secret_files import CONTENT, Typist
@@ -9,7 +10,7 @@ from secret_files import CONTENT, Typist
 from ctap.key import Key
 from ctap.port import Hub
 from unlatch.frontends.asking import Wanted
-from unlatch.keyslots import editing, fido2, opening
+from unlatch.keyslots import editing, fido2, opening, passphrase
 from unlatch.keyslots.fido2 import Fido2
 from unlatch.keyslots.header import SecretFile, Slot
 from unlatch.keyslots.slots import Helpers, Subject
@@ -42,6 +43,16 @@ class Desk:
         self.kind = Fido2(self.hub.ports, self.hub.clock)
         self.person = Person(*answers)
 
+    @contextlib.contextmanager
+    def here(self) -> Iterator[None]:
+        """Whoever opens a secret of this process finds these keys; words are derived as fast as a file may ask."""
+        before = fido2.kind, passphrase.MEMORY, passphrase.PASSES
+        fido2.kind, passphrase.MEMORY, passphrase.PASSES = self.kind, passphrase.MIN_MEMORY, 1
+        try:
+            yield
+        finally:
+            fido2.kind, passphrase.MEMORY, passphrase.PASSES = before
+
     def helpers(self) -> Helpers:
         """What the kind may use; what it tells stands in ``person.told``."""
         return Helpers(lambda: self.person, self.person.told.append, os.urandom, os.environ)
@@ -55,10 +66,9 @@ class Desk:
 
 
 class Cabinet:
-    """A store with the secret ``borg``; the keyslot kind ``fido2`` of this process is the desk's from now on."""
+    """A store with the secret ``borg``, beside this desk."""
 
     def __init__(self, path: Path, desk: Desk) -> None:
-        fido2.kind = desk.kind
         self.desk = desk
         self.store = Store(str(path / "secrets"))
         self.records: list[tuple[str, str, str]] = []
@@ -66,12 +76,14 @@ class Cabinet:
     def add(self, wishes: Mapping[str, str] | None = None, *more: editing.NewSlot) -> None:
         """Store the secret with a slot for the key that is plugged in, and further ones."""
         slots = [editing.NewSlot("fido2", "fido2", wishes or {}), *more]
-        editing.add(self.store, "borg", Secret(CONTENT), slots, self.desk.helpers(), created=1_790_000_000)
+        with self.desk.here():
+            editing.add(self.store, "borg", Secret(CONTENT), slots, self.desk.helpers(), created=1_790_000_000)
 
     def open(self, label: str = "") -> opening.Opening:
         """Open it as a command would."""
         uses = opening.Uses(lambda *words: self.records.append(words))
-        opened = opening.open_secret(self.store, "borg", self.desk.helpers(), uses, slot=label)
+        with self.desk.here():
+            opened = opening.open_secret(self.store, "borg", self.desk.helpers(), uses, slot=label)
         assert bytes(opened.content.reveal()) == CONTENT
         return opened
 

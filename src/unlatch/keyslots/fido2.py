@@ -68,7 +68,8 @@ class Fido2:
                 )
             return made
 
-        purpose = key_pin.Purpose(subject, f"PIN of a security key, to enrol it for {subject.secret}", touch=True)
+        title = f"PIN of a security key, to enrol it for {subject.secret}"
+        purpose = key_pin.Purpose(subject, title, touch=True, enrol=True)
         return self._asked(self._only_key, pin_to_make, purpose, helpers, make)
 
     def renew(self, subject: Subject, params: Params, helpers: Helpers) -> Created:

@@ -25,11 +25,12 @@ Visit = Callable[[], "AbstractContextManager[SecurityKey]"]
 
 
 class Purpose(NamedTuple):
-    """What the PIN is for, as the page says it. ``coalesce`` as in :meth:`Person.ask`."""
+    """What the PIN is for, as the page says it. ``enrol``: for a new credential; ``coalesce`` as in Person.ask."""
 
     subject: Subject
     title: str
     touch: bool
+    enrol: bool = False
     coalesce: str = ""
 
 
@@ -103,7 +104,7 @@ class _Dialogue:
             return SlotFailed(why)
         key.tries()  # somebody else may have spent some meanwhile
         try:
-            key.prove(pin)
+            key.prove(pin, making=self._purpose.enrol)
         except WrongPin as wrong:
             if wrong.replug:
                 raise

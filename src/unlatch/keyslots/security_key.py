@@ -3,7 +3,7 @@
 This is CTAP below WebAuthn: python-fido2's Fido2Client can neither leave out the touch nor promise that a PIN is given
 once. Numbers in parentheses are sections of "Client to Authenticator Protocol (CTAP)" 2.1 of June 15, 2021.
 
-Nothing here asks a person, and nothing gives a PIN to the key twice. All errors are SlotFailed.
+Nothing here asks a person, and no PIN goes to the key again that it refused. All errors are SlotFailed.
 """
 
 import contextlib
@@ -45,6 +45,7 @@ class SecurityKey:
         if "hmac-secret" not in self._info.extensions or not self._info.pin_uv_protocols:
             raise SlotFailed(f"{name} cannot hold a keyslot: it has no hmac-secret", "use another security key")
         self._pin = ClientPin(self._ctap)
+        self._proven: tuple[bool, bytes] | None = None
         self._protocol = self._pin.protocol
 
     def close(self) -> None:
@@ -112,8 +113,8 @@ class SecurityKey:
             return f"a PIN has at most {MAX_PIN} bytes; this one cost nothing"
         return ""
 
-    def prove(self, pin: Secret) -> None:
-        """Give the PIN to the key, once.
+    def prove(self, pin: Secret, *, making: bool) -> None:
+        """Give the PIN to the key, once: for :meth:`make`, or else for :meth:`outputs`.
 
         Raises:
             WrongPin: it cost a try.
@@ -122,7 +123,7 @@ class SecurityKey:
 
         with translated():
             try:
-                self._token(pin, making=False)
+                self._proven = making, self._token(pin, making=making)
             except CtapError as error:
                 wrong = (CtapError.ERR.PIN_INVALID, CtapError.ERR.PIN_AUTH_BLOCKED)
                 if error.code not in wrong:
@@ -202,9 +203,12 @@ class SecurityKey:
         return shared, {1: agreement, 2: sealed, 3: seal, 4: self._protocol.VERSION}
 
     def _token(self, pin: Secret, *, making: bool) -> bytes:
-        """What stands for the PIN in one operation; a touch uses it up (6.5.2.1)."""
+        """What stands for the PIN in one operation; a touch uses it up (6.5.2.1). The first is that of the proof."""
         from fido2.ctap2.pin import ClientPin
 
+        proven, self._proven = self._proven, None
+        if proven is not None and proven[0] == making:
+            return proven[1]
         wanted = ClientPin.PERMISSION.MAKE_CREDENTIAL if making else ClientPin.PERMISSION.GET_ASSERTION
         return self._pin.get_pin_token(_text(pin), wanted, RP_ID)
 
