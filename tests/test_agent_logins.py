@@ -180,3 +180,10 @@ def test_another_home_than_the_default(machine: Machine, packages: Packages) -> 
     assert vault.run("unlatch", "env").out == f"{ENV}GNUPGHOME='{vault.gnupg}'; export GNUPGHOME;\n"
     elsewhere = machine.run("unlatch", "env", user=NAME)  # the default home is not the unit's
     assert "valid only while" in elsewhere.err
+    # A drop-in of our making, started by the real systemd: whatever the path holds, a service gets just that.
+    name = """/srv/a "b" 50% %h $HOME \\n 'c'"""
+    drop_in = machine.run("unlatch", "env", "--shell", "systemd", GNUPGHOME=name).out
+    machine.write("/etc/systemd/system/job.service.d/agent.conf", drop_in)
+    machine.write("/etc/systemd/system/job.service", "[Service]\nType=oneshot\nExecStart=sh -c 'env -0 >/srv/seen'\n")
+    machine.shell("systemctl daemon-reload; systemctl start job")
+    assert f"GNUPGHOME={name}" in (machine.root / "srv/seen").read_text().split("\0")

@@ -48,6 +48,8 @@ class Vault:
         self.machine = machine
         self._session: subprocess.Popen[bytes] | None = None
         machine.run("dpkg", "--install", machine.copy(packages.current().deb, "/tmp/unlatch.deb"))
+        # As systemd does on a host, though not in a container: sandboxes see what is mounted later, /run/user/UID too.
+        machine.run("mount", "--make-rshared", "/")
         machine.add_user(NAME)
         self.uid = int(machine.run("id", "-u", NAME).out)
         # logind leaves a user's systemd running for ten seconds after the last logout; that is not what is tested.

@@ -91,7 +91,7 @@ def _end(pid: int, tell: Callable[[], object]) -> str:
     finally:
         os.close(process)
     return f"another gpg-agent (pid {pid}) " + (
-        "was ended" if ended else "was told to end, and has still something to do"
+        "was ended" if ended else "was told to end, and still has something to do"
     )
 
 
