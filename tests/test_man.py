@@ -70,5 +70,6 @@ def test_every_exit_code_stands_in_the_manual() -> None:
     """Scripts are written against it."""
     page = text_of("unlatch.1")
     codes = (voice.OK, voice.FAILED, voice.USAGE, voice.WRONG, voice.OVER, voice.FURTHER, voice.UNKNOWN)
-    for code in (*codes, voice.INTERRUPTED, voice.BROKEN_PIPE):
+    cards = (voice.LOCKED, voice.BLOCKED, voice.NO_CARD)
+    for code in (*codes, *cards, voice.INTERRUPTED, voice.BROKEN_PIPE):
         assert re.search(rf"^\.It {code}$", page, re.MULTILINE), code
