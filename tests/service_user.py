@@ -39,12 +39,19 @@ class ServiceUser:
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == b"ready\n"
 
-    def start(self, *command: str | Path) -> "subprocess.Popen[bytes]":
-        """Start a program as this user: own session, no terminal, empty environment, working in /."""
-        become = f"setpriv --reuid {UID} --regid {UID} --clear-groups --no-new-privs env -i"
-        enter = ["nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt", *become.split()]
+    @property
+    def enter(self) -> list[str]:
+        """The words before a command that make it run, still as root, where this user's mounts are."""
+        return ["nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt"]
+
+    def start(self, *command: str | Path, may_gain: bool = False) -> "subprocess.Popen[bytes]":
+        """Start a program as this user: own session, no terminal, empty environment, working in /.
+
+        ``may_gain`` is for programs that become root by their mode, as sudo does.
+        """
+        become = f"setpriv --reuid {UID} --regid {UID} --clear-groups {'' if may_gain else '--no-new-privs'} env -i"
         return subprocess.Popen(
-            [*enter, *map(str, command)],
+            [*self.enter, *become.split(), *map(str, command)],
             cwd="/", start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip

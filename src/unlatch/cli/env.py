@@ -2,6 +2,8 @@
 
 import os
 import pwd
+import shutil
+import sys
 
 import click
 
@@ -24,8 +26,11 @@ Example: rsnapshot's ssh finds the agent, from cron too:
 @click.option(
     "--shell", type=click.Choice(environment.SHELLS), default="sh", show_default=True, help="For whom to quote."
 )
-def command(shell: str) -> int:
+@click.option("--askpass", is_flag=True, help="Print those that make ssh, ssh-add, sudo and git ask us instead.")
+def command(shell: str, askpass: bool) -> int:
     """Print SSH_AUTH_SOCK and what else a job needs to find this user's one gpg-agent, as constants."""
+    if askpass:
+        return _askpass(shell)
     user = _user()
     home = Home.find(os.environ, os.getuid(), os.path.expanduser("~"))
     found = environment.place(
@@ -44,6 +49,17 @@ def command(shell: str) -> int:
     if found.keeper == "session":
         voice.tell(f"warning: {voice.clean(found.socket)} is {kept}")
         voice.tell(f'hint: run "systemctl enable --now unlatch-agent@{voice.clean(user)}.service" as root')
+    return voice.OK
+
+
+def _askpass(shell: str) -> int:
+    """The variables of ssh(1), sudo(8) and gitcredentials(7) that name a program to ask with."""
+    program = shutil.which("unlatch-askpass", path=f"{os.path.dirname(os.path.abspath(sys.argv[0]))}:{os.defpath}")
+    if program is None:
+        voice.fail("unlatch-askpass is not beside unlatch", "install Unlatch anew")
+    values = dict.fromkeys(("SSH_ASKPASS", "SUDO_ASKPASS", "GIT_ASKPASS"), program)
+    comment = "ssh, ssh-add, sudo -A and git ask on the phone"
+    voice.say("\n".join(environment.lines(shell, values | {"SSH_ASKPASS_REQUIRE": "force"}, comment)))
     return voice.OK
 
 
