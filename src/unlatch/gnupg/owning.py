@@ -61,7 +61,7 @@ def _settle(home: Home, directories: list[str]) -> Iterator[str]:
         if not left:
             return
         for pid in left:
-            yield _end(pid, partial(os.kill, pid, signal.SIGTERM))
+            yield _end(pid, lambda process: signal.pidfd_send_signal(process, signal.SIGTERM))
         told |= left
 
 
@@ -72,27 +72,29 @@ def _end_those_that_answer(home: Home) -> Iterator[str]:
             continue
         try:
             with Agent.at(path, home.uid, seconds=_TELL_SECONDS) as agent:
-                yield _end(agent.pid, partial(agent.ask, "KILLAGENT", seconds=_TELL_SECONDS))
+                yield _end(agent.pid, partial(_tell, agent))
         except NoAgent:
             continue
         except (AgentTrouble, GpgError, Malformed, Untrusted, OSError) as error:
             yield f"the gpg-agent at {path} could not be ended: {error}"
 
 
-def _end(pid: int, tell: Callable[[], object]) -> str:
-    """Tell an agent to end, and wait until it has."""
-    try:
-        process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return f"a gpg-agent (pid {pid}) ended"
-    try:
-        tell()
+def _tell(agent: Agent, _process: int) -> None:
+    agent.ask("KILLAGENT", seconds=_TELL_SECONDS)
+
+
+def _end(pid: int, tell: Callable[[int], None]) -> str:
+    """Tell an agent to end, by its pidfd or otherwise, and wait until it has."""
+    agent = f"another gpg-agent (pid {pid})"
+    with contextlib.ExitStack() as opened:
+        try:
+            process = os.pidfd_open(pid)
+            opened.callback(os.close, process)
+            tell(process)
+        except ProcessLookupError:
+            return f"{agent} ended"
         ended, _, _ = select.select([process], [], [], END_SECONDS)
-    finally:
-        os.close(process)
-    return f"another gpg-agent (pid {pid}) " + (
-        "was ended" if ended else "was told to end, and still has something to do"
-    )
+    return f"{agent} was ended" if ended else f"{agent} was told to end, and still has something to do"
 
 
 def _lead(place: str, target: str) -> bool:
