@@ -68,7 +68,12 @@ class Hub:
             if key in self.locked:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
             descriptor = HidDescriptor(path, 0, 0, SIZE, SIZE, name, None)
-            return CtapHidDevice(descriptor, _Connection(self, key))
+            connection = _Connection(self, key)
+            try:
+                return CtapHidDevice(descriptor, connection)
+            except BaseException:
+                connection.close()
+                raise
 
         return Port(path, name, open_key)
 
