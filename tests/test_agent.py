@@ -19,7 +19,7 @@ from software_keys import PRESET, SoftwareKeys
 from waiting import until
 
 from unlatch.errors import Malformed
-from unlatch.gnupg import homes
+from unlatch.gnupg import finding, homes, processes
 from unlatch.gnupg.agent import Agent, patiently
 from unlatch.gnupg.errors import (
     BrokenPipe,
@@ -213,6 +213,32 @@ def test_a_redirection_leads_where_it_leads_gnupg(
             with pytest.raises(NoAgent):
                 Agent.open(home, start=False)
     os.kill(target.pid, signal.SIGTERM)
+
+
+def test_a_socket_whose_path_is_gone_is_not_hidden(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a logout an agent may listen on for a moment; only a sandbox hides, and only then none is started."""
+    run = f"{home.directory}/run"
+    for module in (homes, finding):
+        monkeypatch.setattr(module, "RUN", run)
+    place = home.sockets()[1]
+    os.makedirs(os.path.dirname(place))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(place)
+        listener.listen()
+        os.unlink(place)
+        assert processes.is_listening(place)
+        assert finding.is_hidden(home) == ""
+        monkeypatch.setattr(processes, "is_mounted", lambda directory: directory == run)
+        assert finding.is_hidden(home) == place
+    assert not processes.is_listening(place)
+    assert finding.is_hidden(home) == ""
+
+
+def test_what_is_mounted_is_known() -> None:
+    """By the kernel's list of this namespace; a directory on a mount is none."""
+    assert processes.is_mounted("/proc")
+    assert not processes.is_mounted("/proc/self")
+    assert not processes.is_mounted("/nowhere")
 
 
 LISTEN = """

@@ -9,7 +9,7 @@ import time
 
 from unlatch import runtime
 from unlatch.gnupg.errors import NoReply
-from unlatch.gnupg.homes import HOST_AGENTS, Home
+from unlatch.gnupg.homes import HOST_AGENTS, RUN, Home
 
 MAX_REDIRECTION = 511  # bytes; libassuan takes no larger file for one (assuan-socket.c, eval_redirection)
 _REDIRECTIONS = 2  # libassuan looks twice: when it makes the address, and when it connects (strace)
@@ -146,9 +146,10 @@ def _target(content: bytes) -> str:
 def is_hidden(home: Home) -> str:
     """The path of a listening socket of this home's agent that we are kept from seeing; nothing if there is none.
 
-    A sandbox (ProtectHome=) hides /run/user, and whoever starts an agent then starts a second one.
+    A sandbox (ProtectHome=) mounts something over /run/user, and whoever starts an agent then starts a second one.
     """
     from unlatch.gnupg import processes
 
     in_run = home.sockets()[1]
-    return in_run if not os.path.exists(in_run) and processes.is_listening(in_run) else ""
+    hidden = not os.path.exists(in_run) and processes.is_mounted(RUN) and processes.is_listening(in_run)
+    return in_run if hidden else ""

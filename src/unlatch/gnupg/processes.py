@@ -11,7 +11,7 @@ from unlatch.gnupg.homes import Home
 
 _ACCEPTS = 0x10000  # __SO_ACCEPTCON, in the flags of /proc/net/unix
 _NAME = "gpg-agent"
-_MAX_READ = 65536
+_MAX_READ = 1 << 22  # bytes; a host of containers has thousands of mounts
 
 
 def is_listening(path: str) -> bool:
@@ -24,6 +24,13 @@ def is_listening(path: str) -> bool:
         return False
     # proc(5): Num RefCount Protocol Flags Type St Inode Path
     return any(int(row.split(None, 4)[3], 16) & _ACCEPTS for row in rows)
+
+
+def is_mounted(directory: str) -> bool:
+    """Whether something is mounted on exactly this directory, as a sandbox does to hide what is below."""
+    # proc(5), mountinfo: ID parent major:minor root mount-point ...
+    rows = (line.split(" ") for line in _read("self", "mountinfo").splitlines())
+    return any(row[4] == directory for row in rows if len(row) > 4)
 
 
 def may_serve_too(home: Home, known: int = 0) -> bool:
@@ -49,7 +56,7 @@ def _home_of(pid: int) -> str:
     return arguments[arguments.index("--homedir") + 1] if "--homedir" in arguments[:-1] else ""
 
 
-def _read(pid: int, name: str) -> str:
+def _read(pid: int | str, name: str) -> str:
     try:
         with open(f"/proc/{pid}/{name}", "rb") as file:
             return os.fsdecode(file.read(_MAX_READ))
