@@ -7,6 +7,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+import private_systemd
 import pytest
 from house import UNLATCH, House
 from hypothesis import given
@@ -269,3 +270,32 @@ def _dead_pid() -> int:
 
 def _name(pid: int) -> str:
     return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+BY_PATH = """
+    place = pathlib.Path("/run/user/0/systemd/ask-password")
+    assert systemctl("start", "unlatch-systemd-agent.path") == ""
+    before = systemctl("is-active", "unlatch-systemd-agent.path", "unlatch-systemd-agent.service").split()
+    (place / "ask.new").write_text(f"[Ask]\\nPID={{os.getpid()}}\\nSocket={{place}}/sck.x\\nMessage=Volume:\\n")
+    (place / "ask.new").rename(place / "ask.one")
+    phone = pathlib.Path({phone!r})
+    while not list(phone.glob("[0-9]*")):
+        assert time.monotonic() < end + 60, systemctl("status", "unlatch-systemd-agent.service")
+        time.sleep(0.05)
+    after = systemctl("is-active", "unlatch-systemd-agent.service").strip()
+    print(json.dumps({{"before": before, "after": after, "mode": oct(place.stat().st_mode & 0o777)}}))
+"""
+
+
+def test_the_path_unit_starts_the_agent(house: House) -> None:
+    """A user's systemd makes the directory, and starts the agent with the first question; a person is rung."""
+    units = house.root / ".config" / "systemd" / "user"
+    units.mkdir(parents=True)
+    variables = "".join(f"Environment={name}={text}\n" for name, text in house.environ().items())
+    for unit in (Path(__file__).parents[1] / "systemd" / "user").glob("unlatch-systemd-agent.*"):
+        # As root the command would watch the system's directory.
+        command = f"{UNLATCH} systemd-agent --directory %t/systemd/ask-password\n{variables}"
+        (units / unit.name).write_text(unit.read_text().replace("/usr/local/bin/unlatch systemd-agent\n", command))
+    seen = private_systemd.run(BY_PATH.format(phone=str(house.phone.directory)), house.root)
+    assert seen == {"before": ["active", "inactive"], "after": "active", "mode": "0o700"}
+    assert house.phone.ring()["title"] == "Volume"
