@@ -98,7 +98,7 @@ def test_removal_can_be_had_all_the_same(installed: Machine) -> None:
 
 PLACES = f"""
 mkdir /etc/gnupg /root/.gnupg /srv/conf /srv/keys /var/lib/vault /etc/systemd/system/vault.service.d
-useradd -m anna; useradd -m berta; useradd -r backup2
+useradd -m anna; useradd -m berta; useradd -r backup2; useradd -m carla
 mkdir /home/anna/.gnupg /home/berta/.gnupg
 
 # everybody's; root's, as somebody's editor wrote it
@@ -114,6 +114,10 @@ echo '{NAMED}' >/srv/keys/gpg-agent.conf
 chown -R backup2 /srv/keys; chmod 700 /srv/keys
 printf '[Service]\\nUser=backup2\\nEnvironment=A=b "GNUPGHOME=/srv/keys"\\n' >/etc/systemd/system/borg.service
 echo '{NAMED}' >/var/lib/vault/gpg-agent.conf
+# where the one agent of a user has its home
+mkdir -p /srv/carla
+echo '{NAMED}' >/srv/carla/gpg-agent.conf
+echo 'GNUPGHOME="/srv/carla"' >/etc/unlatch/agent-carla.env
 printf '[Service]\\nEnvironment=GNUPGHOME=%%S/vault\\n' >/etc/systemd/system/vault.service.d/home.conf
 """
 
@@ -129,6 +133,7 @@ def test_every_place_is_looked_at(installed: Machine) -> None:
         ("/home/anna/.gnupg/gpg-agent.conf", "anna"),
         ("/home/berta/.gnupg/gpg-agent.conf", "berta"),
         ("/root/.gnupg/gpg-agent.conf", "root"),
+        ("/srv/carla/gpg-agent.conf", "carla"),
         ("/srv/keys/gpg-agent.conf", "backup2"),
         ("/var/lib/vault/gpg-agent.conf", "root"),
     ]

@@ -23,6 +23,7 @@ ACCOUNTS = "/etc/passwd"  # not the name service: a directory of ten thousand pe
 GLOBAL = "/etc/gnupg/gpg-agent.conf"  # GnuPG 2.3 and later
 UNITS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
          "/etc/systemd/user", "/usr/lib/systemd/user")  # fmt: skip
+AGENT_ENVIRONMENT = "/etc/unlatch/agent-{}.env"
 SECONDS = 3.0  # for one user's files
 ALL_SECONDS = 30.0  # for everybody's
 _NAME = re.compile(r"[\w.-]+")
@@ -110,6 +111,10 @@ def _places(known: list[Account], units: tuple[str, ...]) -> dict[Account, list[
         user, directories = homes_of_unit(_read(file).decode("utf-8", "replace"))
         account = by_name.get(user) or by_name.get("root") or root
         places[account] = list(dict.fromkeys([*places.get(account, []), *directories]))
+    for account in known:
+        # What unlatch-agent@USER.service reads (systemd.exec(5), EnvironmentFile=).
+        for line in _read(AGENT_ENVIRONMENT.format(account.name)).decode("utf-8", "replace").splitlines():
+            places[account] += homes_of_unit(f"Environment={line.strip()}")[1]
     return places
 
 
@@ -124,9 +129,7 @@ def _unit_files(units: tuple[str, ...]) -> list[str]:
 
 def _of_account(account: Account, files: list[str], pinentry: str, seconds: float) -> list[Holder]:
     """What one user's process finds. It says one byte for each file: the user's word about that user's own files."""
-    if account.uid == os.geteuid():
-        return [account.holder(file) for file in files if _names(file, pinentry)]
-    if os.geteuid() != 0:
+    if os.geteuid() not in (0, account.uid):
         return []
     situation = Situation(account.name, account.uid, account.gid, account.home, "", {}, os.geteuid(), "")
     try:
