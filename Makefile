@@ -48,6 +48,7 @@ bench:
 	@tools/setup bench
 	@PYTHONPATH=tests $(BIN)/python tools/bench.py
 	@PYTHONPATH=tests $(BIN)/python tools/bench_key.py
+	@PYTHONPATH=tests $(BIN)/python tools/bench_card.py
 	@PYTHONPATH=tests $(BIN)/python tools/bench_matrix.py
 
 deb:

@@ -1,17 +1,17 @@
 """``unlatch card check``: will the card work now, without asking? It stands in front of jobs, so it is quick.
 
-It never asks, never starts an agent, never spends a try, and answers within some seconds whatever hangs.
+It never asks, never starts an agent, never spends a try, and answers within some seconds whatever hangs. What is only
+needed to say why not is imported when there is something to say.
 """
 
-from unlatch.cli import voice
-from unlatch.cli.card_words import explain
-from unlatch.cli.key_home import find_home
+import os
+
 from unlatch.errors import UnlatchError
 from unlatch.gnupg import card_access
 from unlatch.gnupg.agent import Agent
-from unlatch.gnupg.card import BLOCKED, UNLOCKED, number_of
+from unlatch.gnupg.card import BLOCKED, UNLOCKED
 from unlatch.gnupg.card_errors import Blocked, StillLocked, Touch
-from unlatch.gnupg.errors import BrokenPipe, Cancelled, CardDaemonEnded, NoAgent
+from unlatch.gnupg.homes import Home
 
 SECONDS = 4.0  # an agent or a card that says nothing for so long will not serve a job either
 
@@ -30,23 +30,18 @@ def check(wanted: str, *, sign: bool) -> int:
     Raises:
         Problem: it will not, and why.
     """
-    home = find_home()
+    home = Home.find(os.environ, os.geteuid(), _user_home())
     try:
         with Agent.open(home, start=False, seconds=SECONDS) as agent:
             aid = card_access.select(agent, wanted, patient=False, seconds=SECONDS)
             _check_state(agent, aid)
             if sign:
                 card_access.prove(agent, aid)
-    except NoAgent:
-        raise _locked("no gpg-agent runs, so no card is unlocked", wanted) from None
-    except (BrokenPipe, CardDaemonEnded):
-        raise _locked("scdaemon was just restarted, so no card is unlocked", wanted) from None
-    except Cancelled:
-        hint = 'its signature PIN is forced: "gpg --card-edit", "admin", "forcesig" switches that off'
-        raise voice.Problem("the card would ask for its PIN to sign", hint, code=voice.LOCKED) from None
     except (UnlatchError, OSError) as error:
-        raise explain(error, home) from None
-    return voice.OK
+        from unlatch.cli.card_words import explain_check
+
+        raise explain_check(error, home, wanted) from None
+    return 0
 
 
 def _check_state(agent: Agent, aid: str) -> None:
@@ -60,6 +55,9 @@ def _check_state(agent: Agent, aid: str) -> None:
         raise Touch(aid, "authenticate")
 
 
-def _locked(text: str, wanted: str) -> voice.Problem:
-    command = f"unlatch card unlock {voice.clean(number_of(wanted))}".strip()
-    return voice.Problem(text, f'run "{command}"', code=voice.LOCKED)
+def _user_home() -> str:
+    if "HOME" in os.environ:
+        return os.environ["HOME"]
+    from unlatch.cli.key_home import user_home
+
+    return user_home()

@@ -44,6 +44,25 @@ def explain(error: Exception, home: Home) -> Problem:
             return key_home.explain(error, home)
 
 
+def explain_check(error: Exception, home: Home, wanted: str) -> Problem:
+    """The same for ``card check``, to which no agent and no scdaemon mean that no card is unlocked."""
+    match error:
+        case errors.NoAgent():
+            return _locked("no gpg-agent runs, so no card is unlocked", wanted)
+        case errors.BrokenPipe() | errors.CardDaemonEnded():
+            return _locked("scdaemon was just restarted, so no card is unlocked", wanted)
+        case errors.Cancelled():
+            hint = 'its signature PIN is forced: "gpg --card-edit", then admin, forcesig switches that off'
+            return Problem("the card would ask for its PIN to sign", hint, code=LOCKED)
+        case _:
+            return explain(error, home)
+
+
+def _locked(text: str, wanted: str) -> Problem:
+    command = f"unlatch card unlock {clean(number_of(wanted))}".strip()
+    return Problem(text, f'run "{command}"', code=LOCKED)
+
+
 def hints(error: CardTrouble, home: Home) -> tuple[str, ...]:
     """The next steps, best first."""
     match error:

@@ -10,8 +10,6 @@ import os
 import sys
 from importlib import import_module
 
-from unlatch.cli import voice
-
 QUICK = {"card check": "unlatch.cli.card_check", "key check": "unlatch.cli.key_check"}
 
 
@@ -32,8 +30,10 @@ def _quickly(arguments: list[str]) -> int | None:
     try:
         code: int | None = import_module(module).quickly(arguments[2:])
     except KeyboardInterrupt:
-        return voice.INTERRUPTED
+        return 130  # as in unlatch(1)
     except Exception as error:
+        from unlatch.cli import voice
+
         problem = voice.explain(error)
         voice.complain(problem)
         return problem.code
