@@ -159,3 +159,9 @@ def test_the_asker_needs_the_standard_library_and_cryptography_only() -> None:
 def test_the_pinentry_imports_nothing_slow_before_it_can_listen() -> None:
     """The front end answers gpg-agent's first command at once: what is dear to import comes late or never."""
     assert not imported_by("import unlatch.frontends.pinentry") & (BROKER_ONLY | SLOW_TO_IMPORT | {"cryptography"})
+
+
+@pytest.mark.parametrize("check", ["card_check", "key_check"])
+def test_the_checks_in_front_of_jobs_start_without_the_parser(check: str) -> None:
+    """They run before every job, and importing click takes longer than all that they do."""
+    assert not imported_by(f"import unlatch.cli.entry, unlatch.cli.{check}") & {"click", "cryptography", "asyncio"}
