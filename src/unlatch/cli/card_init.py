@@ -165,7 +165,7 @@ def _show(facts: Facts, order: Order, steps: tuple[Step, ...]) -> None:
     for place, step in enumerate(steps, 1):
         voice.tell_plainly(voice.clean(f"  {place}. {step.text}"))
     for key in card_init.lost(facts, order.wishes):
-        voice.tell(f"this destroys the key to {key.use} with: {key.fingerprint or key.grip}")
+        voice.tell(f"this destroys the key to {key.use} with: {card_init.name_of(key)}")
 
 
 def _has_terminal() -> bool:

@@ -12,6 +12,7 @@ from unlatch.gnupg.card_init_run import Order
 
 DEFAULT_ALGORITHM = "rsa3072"
 _TYPED = 8  # digits of a fingerprint that somebody types who knows what will be lost
+_KEEP = 'to keep it, its certificate has to be in the keyring: "gpg --import", or "gpg --card-edit" and fetch'
 _Value = TypeVar("_Value")
 
 
@@ -71,7 +72,7 @@ class Questions:
             Problem: not agreed.
         """
         for key in card_init.lost(facts, order.wishes):
-            if key.fingerprint not in order.wishes.overwrite:
+            if card_init.name_of(key) not in order.wishes.overwrite:
                 self._confirm_loss(key)
         if steps and not self._options.yes and not self._yes_or_no("begin?", None, "--yes"):
             voice.fail("nothing was changed", code=voice.OVER)
@@ -81,7 +82,8 @@ class Questions:
         if given.backup is not None and given.no_backup:
             voice.fail("--backup and --no-backup exclude each other", code=voice.USAGE)
         if given.from_key and (given.algorithm or given.user_id or given.expires):
-            voice.fail("--algorithm, --user-id and --expires are for keys that are made on the card", code=voice.USAGE)
+            text = "--algorithm, --user-id and --expires are for keys that are made on the card"
+            voice.fail(text, "leave them out, or leave out --from-key", code=voice.USAGE)
         checks: list[tuple[str, str | None, Callable[[str], object]]] = [
             ("--name", given.name, card_init.name_value),
             ("--language", given.language, card_init.language_value),
@@ -177,9 +179,11 @@ class Questions:
         return primary, sources
 
     def _confirm_loss(self, key: CardKey) -> None:
-        name = key.fingerprint or key.grip
+        name = card_init.name_of(key)
         if not self._may_ask:
-            voice.fail(f"the card has a key to {key.use} with already: {name}", f'to destroy it: "--overwrite {name}"')
+            voice.fail(
+                f"the card has a key to {key.use} with already: {name}", f'to destroy it: "--overwrite {name}"', _KEEP
+            )
         question = f"the key {name} will be destroyed; type its last {_TYPED} digits to agree:"
         if self._terminal.ask(question).replace(" ", "").upper() != name[-_TYPED:]:
             voice.fail("nothing was changed", code=voice.OVER)

@@ -29,7 +29,7 @@ def warn(facts: Facts, order: Order, steps: tuple[Step, ...], agent: str) -> Non
             f"warning: gpg-agent {voice.clean(agent)} does not log in with an ed25519 key on a card to a server that "
             "has an RSA host key only, with OpenSSH since 8.9 (measured: OpenSSH 9.2, gpg-agent 2.2.40)"
         )
-        voice.tell('hint: rsa3072 works; or give the server an ed25519 host key, or "PubkeyAuthentication unbound"')
+        voice.tell('rsa3072 works; or give the server an ed25519 host key, or "PubkeyAuthentication unbound"')
 
 
 def advice(made: Made, number: str) -> None:

@@ -112,15 +112,20 @@ def lost(facts: Facts, wishes: Wishes) -> tuple[CardKey, ...]:
 def must_generate(facts: Facts, wishes: Wishes) -> bool:
     """Whether keys are to be made: there is none to log in with, or a run was broken off, or all may be lost.
 
-    gpg makes one key after the other and then the certificate; keys without one, and fewer than three, are its ruins.
+    gpg makes the key to sign, the one to log in, the one to decrypt, and then the certificate. So the first two without
+    the third and without a certificate are the ruins of a run.
     """
     if wishes.sources:
         return False
-    prints = {key.fingerprint for key in facts.card.keys}
-    if prints and prints <= wishes.overwrite:
+    has = {key.number: name_of(key) for key in facts.card.keys}
+    if has and set(has.values()) <= wishes.overwrite:
         return True
-    has = {key.number for key in facts.card.keys}
-    return 3 not in has or (len(has) < len(SLOTS) and not prints & facts.certified)
+    return 3 not in has or (has.keys() == {1, 3} and not facts.certified)
+
+
+def name_of(key: CardKey) -> str:
+    """What a key is called where it is about to be lost; one that no OpenPGP program made has no fingerprint."""
+    return key.fingerprint or key.grip
 
 
 def needs_pin(steps: tuple[Step, ...]) -> bool:

@@ -149,15 +149,15 @@ class Pins:
             self._prove(agent, which, self._known[which.name])
 
     def _find(self, which: Which, *, factory: bool) -> Secret:
-        trouble: CardTrouble | None = None
         if factory:
             self._check_tries(which)
             self._tell(f"trying the factory {which.name} {which.factory.decode('ascii')}, once")
             value = Secret(which.factory)
-            trouble = self._try(which, value)
-            if trouble is None:
+            wrong = self._try(which, value)
+            if wrong is None:
                 return value
-            self._tell(str(trouble))
+            self._tell(str(wrong))
+        trouble: CardTrouble | None = None  # with what the person said; the factory value was not theirs
         for _ in range(MAX_QUESTIONS):
             tries = self._check_tries(which, trouble)
             with self._person() as person:

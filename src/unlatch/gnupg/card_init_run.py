@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -13,10 +14,12 @@ from unlatch.gnupg.card_errors import CardTrouble, OtherCard
 from unlatch.gnupg.card_init import Facts, Step, Wishes
 from unlatch.gnupg.card_init_gpg import Environ, GpgFailed
 from unlatch.gnupg.card_init_pins import Pins, Visit, Which, admin_of, pin_of
+from unlatch.gnupg.errors import GpgError
 from unlatch.gnupg.homes import Home
 from unlatch.secret import Secret
 
 SLOW_SECONDS = 60.0
+_LOOKS, _NOTICE_SECONDS = 3, 0.6  # scdaemon looks every 0.5 s whether the card is still there
 
 
 class Made(NamedTuple):
@@ -180,13 +183,19 @@ class Run:
             raise GpgFailed("move the key", "the card does not have it")
 
     def _better(self, error: UnlatchError | OSError) -> UnlatchError | OSError:
-        """Why really: gpg's words about a card that is not there any more are of no use."""
-        if isinstance(error, GpgFailed):
+        """Why really: gpg's and scdaemon's words about a card that is not there any more are of no use."""
+        if not isinstance(error, GpgFailed | GpgError):
+            return error
+        for _ in range(_LOOKS):
             try:
-                with self._visit():
-                    pass
+                with self._visit() as agent:
+                    card_access.status_of(agent)  # scdaemon remembers a serial number, not this
+            except GpgError:  # it has not noticed yet
+                time.sleep(_NOTICE_SECONDS)
             except UnlatchError as trouble:
                 return trouble
+            else:
+                break
         return error
 
 
