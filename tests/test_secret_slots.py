@@ -137,6 +137,6 @@ def test_argon2id_is_the_published_one() -> None:
     tag = "0d640df58d78766c08c037a34a8b53c9d01ef0452d75b65eb52520e96b01e659"
     assert published.derive(b"\1" * 32).hex() == tag
     params = {"memory": 8192, "passes": 2, "lanes": 1, "salt": base64url.encode(b"\2" * 16), "words": False}
-    kek = passphrase._derive(params, Secret(b"password"))
+    kek = passphrase.derive(params, Secret(b"password"))
     function = Argon2id(salt=b"\2" * 16, length=32, iterations=2, lanes=1, memory_cost=8192)
     assert bytes(kek.reveal()) == function.derive(b"password")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import click
 
-from unlatch.cli import persons, secrets, voice
+from unlatch.cli import persons, secret_paper, secrets, voice
 from unlatch.keyslots import editing, header
 from unlatch.keyslots.errors import BadSecretFile, SecretError
 from unlatch.keyslots.slots import KINDS
@@ -229,6 +229,9 @@ def remove(name: str, yes: bool) -> int:
         where.remove(name)
     voice.tell(f"{name} is removed")
     return voice.OK
+
+
+command.add_command(secret_paper.command, "paper")
 
 
 def _generated() -> Secret:

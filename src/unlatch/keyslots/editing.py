@@ -55,7 +55,17 @@ def add_slot(store: Store, opening: Opening, wanted: NewSlot, helpers: Helpers) 
     Raises:
         SlotFailed, Changed, and what :meth:`Store.edit` raises.
     """
-    header = _with_new_slot(opening.file.header, wanted, opening.master, helpers)
+    _check_room(opening.file.header, wanted.label)
+    return add_made_slot(store, opening, wanted, _created(opening.file.header, wanted, helpers), helpers)
+
+
+def add_made_slot(store: Store, opening: Opening, wanted: NewSlot, made: Created, helpers: Helpers) -> SecretFile:
+    """Give it a further slot that its kind has made already; the KEK is wiped.
+
+    Raises:
+        SlotFailed, Changed, and what :meth:`Store.edit` raises.
+    """
+    header = _with_made_slot(opening.file.header, wanted, made, opening.master, helpers)
     return _edit(store, opening, lambda now: _joined(now, header.slots[-1]), helpers)
 
 
@@ -123,7 +133,14 @@ def _edit(store: Store, opening: Opening, change: Callable[[Header], Header], he
 
 def _with_new_slot(header: Header, wanted: NewSlot, master: Secret, helpers: Helpers) -> Header:
     _check_room(header, wanted.label)
-    made = kind_of(wanted.kind).create(Subject(header.name, wanted.label), wanted.wishes, helpers)
+    return _with_made_slot(header, wanted, _created(header, wanted, helpers), master, helpers)
+
+
+def _created(header: Header, wanted: NewSlot, helpers: Helpers) -> Created:
+    return kind_of(wanted.kind).create(Subject(header.name, wanted.label), wanted.wishes, helpers)
+
+
+def _with_made_slot(header: Header, wanted: NewSlot, made: Created, master: Secret, helpers: Helpers) -> Header:
     empty = Slot(helpers.random(SLOT_ID_SIZE), wanted.kind, wanted.label, made.params, bytes(WRAPPED_SIZE))
     return header.with_slot(_wrapped(header, empty, made, master, helpers))
 

@@ -41,19 +41,12 @@ class Passphrase:
 
     def create(self, subject: Subject, wishes: Mapping[str, str], helpers: Helpers) -> Created:
         """See the protocol. Generated words are shown once, by ``helpers.tell``."""
-        salt = base64url.encode(helpers.random(SALT_SIZE))
-        params: Params = {
-            "memory": MEMORY,
-            "passes": PASSES,
-            "lanes": LANES,
-            "salt": salt,
-            "words": "choose" not in wishes,
-        }
-        if params["words"]:
-            words = proquint.words(helpers.random(WORDS_SIZE))
-            helpers.tell(f"the passphrase of the keyslot {subject.label}, shown this once: {words}")
-            return Created(params, _derive(params, Secret(words.encode())))
-        return Created(params, _derive(params, self._chosen(subject, helpers)))
+        if "choose" in wishes:
+            params = _params(helpers.random, words=False)
+            return Created(params, derive(params, self._chosen(subject, helpers)))
+        words = new_words(helpers.random)
+        helpers.tell(f"the passphrase of the keyslot {subject.label}, shown this once: {words}")
+        return from_words(words, helpers.random)
 
     def renew(self, subject: Subject, params: Params, helpers: Helpers) -> Created:
         """See the protocol: a new passphrase, generated or chosen as the one before was."""
@@ -72,7 +65,7 @@ class Passphrase:
             for attempt in range(1, TRIES + 1):
                 typed = person.ask(wanted._replace(attempt=(attempt, TRIES)), coalesce=f"secret:{subject.secret}")
                 try:
-                    opened = Opened(unwrap(_derive(params, typed)))
+                    opened = Opened(unwrap(derive(params, typed)))
                 except WrongKey:
                     wanted = wanted._replace(error="That passphrase does not open it.")
                 else:
@@ -98,7 +91,18 @@ class Passphrase:
             return typed
 
 
-def _derive(params: Params, typed: Secret) -> Secret:
+def new_words(random: Callable[[int], bytes]) -> str:
+    """Six words that nobody has seen."""
+    return proquint.words(random(WORDS_SIZE))
+
+
+def from_words(words: str, random: Callable[[int], bytes]) -> Created:
+    """A slot that these words open."""
+    params = _params(random, words=True)
+    return Created(params, derive(params, Secret(words.encode())))
+
+
+def derive(params: Params, typed: Secret) -> Secret:
     """The KEK; the passphrase is wiped."""
     from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
@@ -109,6 +113,11 @@ def _derive(params: Params, typed: Secret) -> Secret:
     passphrase = bytes(typed.reveal())
     typed.wipe()
     return Secret(function.derive(proquint.normal(passphrase) if params["words"] else passphrase))
+
+
+def _params(random: Callable[[int], bytes], *, words: bool) -> Params:
+    salt = base64url.encode(random(SALT_SIZE))
+    return {"memory": MEMORY, "passes": PASSES, "lanes": LANES, "salt": salt, "words": words}
 
 
 def _bounded(value: object, least: int, most: int) -> None:
