@@ -94,10 +94,14 @@ class Machine:
             env={"PATH": PATH}, start_new_session=True, stdin=subprocess.PIPE, stdout=far, stderr=far,
         )  # fmt: skip
         os.close(far)
-        self.pid = until(self._init, "the machine's first process")
-        self.root = Path(f"/proc/{self.pid}/root")
-        if systemd:
-            until(self._is_booted, "the end of booting")
+        try:
+            self.pid = until(self._init, "the machine's first process")
+            self.root = Path(f"/proc/{self.pid}/root")
+            if systemd:
+                until(self._is_booted, "the end of booting")
+        except BaseException:
+            self.close()
+            raise
 
     def start(self, *command: str | Path, user: str = "", **environ: str) -> "subprocess.Popen[bytes]":
         """Start a program in the machine as this user (root), without a terminal, with a login's environment."""
