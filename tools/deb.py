@@ -258,9 +258,6 @@ def documentation(tree: Path, target: Target) -> None:
         write(place / page.relative_to(ROOT), LOCAL.sub("/usr/bin/", page.read_text()))
     examples = ROOT / "systemd/examples"
     write(place / "examples/proxy.conf", (ROOT / "systemd/system/proxy.conf").read_text())
-    examples = ROOT / "systemd/examples"
-    for path in sorted(path for path in examples.rglob("*") if path.is_file()):
-        write(place / "examples" / path.relative_to(examples), LOCAL.sub("/usr/bin/", path.read_text()))
     for example in sorted(path for path in examples.rglob("*") if path.is_file()):
         write(place / "examples" / example.relative_to(examples), LOCAL.sub("/usr/bin/", example.read_text()))
     write(place / "copyright", copyright_of(tree / target.packages))
