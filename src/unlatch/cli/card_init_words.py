@@ -56,7 +56,9 @@ def explain(error: Exception, home: Home, serial: str) -> Problem:
             cause = explain(error.cause, home, serial)
             hints = [hint for hint in cause.hints if hint != again]
             text = voice.clean(f"could not {error.step.text}: ") + cause.text
-            return Problem(text, *hints, f"{again}; what was done before is kept", code=cause.code)
+            # A PIN was just changed: to try a new card's again would cost a try.
+            own = "; its PIN is your own now: --own-pin" if error.step.kind == "admin pin" else ""
+            return Problem(text, *hints, f"{again}; what was done before is kept{own}", code=cause.code)
         case WrongValue():
             risk = "" if error.tries >= LOW else " with --last-try, if you are sure"
             return Problem(voice.clean(str(error)), f"{again}{risk}", code=voice.WRONG)
