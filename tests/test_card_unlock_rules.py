@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unlatch.ask import Released
-from unlatch.errors import Denied, UnlatchError
+from unlatch.errors import Denied, Expired, UnlatchError
 from unlatch.frontends.asking import NothingGiven, Wanted
 from unlatch.gnupg.card import BLOCKED, LOCKED, UNLOCKED, PinStatus
 from unlatch.gnupg.card_access import PinState
@@ -251,6 +251,16 @@ def test_questions_have_an_end() -> None:
     with pytest.raises(NotTried):
         unlock(card.visit, person)
     assert len(person.asked) == MAX_QUESTIONS
+
+
+def test_a_prompt_that_expired() -> None:
+    """Is the end, or is followed by another; a PIN that was refused hours ago is not given again all the same."""
+    with pytest.raises(Expired):
+        unlock(FakeCard().visit, Typist(Expired(), PIN))
+    card, person = FakeCard(), Typist(*[Expired()] * 20, b"000000", Expired(), b"000000", PIN)
+    unlock(card.visit, person, patient=True)
+    assert card.given == [b"000000", PIN]
+    assert person.asked[-1].error.startswith("The card has just refused this PIN")
 
 
 def test_a_follower_looks_at_the_card() -> None:

@@ -7,7 +7,7 @@ import click
 from unlatch.cli import persons, voice
 from unlatch.cli.card_words import explain
 from unlatch.cli.key_home import find_home, open_agent
-from unlatch.errors import Expired, UnlatchError
+from unlatch.errors import UnlatchError
 from unlatch.gnupg import card_unlock
 
 
@@ -39,21 +39,12 @@ def unlock(wait: bool, last_try: bool, from_stdin: bool, at_tty: bool, reason: s
     try:
         if wait:
             card_unlock.wait_for_card(visit, voice.tell, time.sleep)
-        look = _ask(visit, persons.Choice(from_stdin, at_tty, reason, timeout), last_try=last_try, patient=wait)
+        with persons.person(persons.Choice(from_stdin, at_tty, reason, timeout), "unlatch card unlock") as person:
+            patient = wait and not timeout
+            look = card_unlock.unlock(visit, person, last_try=last_try, seconds=timeout, patient=patient)
     except (UnlatchError, OSError) as error:
         raise explain(error, home) from None
     voice.say(f"unlocked the card {look.number}{voice.clean(f' of {look.holder}' if look.holder else '')}")
     if look.status.forced:
         voice.tell("its signature PIN is forced: signing asks each time; logging in and decrypting do not")
     return voice.OK
-
-
-def _ask(visit: card_unlock.Visit, choice: persons.Choice, *, last_try: bool, patient: bool) -> card_unlock.Look:
-    """Ask until somebody answers. A link that expired is followed by another if ``patient``, unless a time was set."""
-    while True:
-        try:
-            with persons.person(choice, "unlatch card unlock") as person:
-                return card_unlock.unlock(visit, person, last_try=last_try, seconds=choice.timeout)
-        except Expired:
-            if not patient or choice.timeout:
-                raise

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from unlatch.ask import Released
-from unlatch.errors import UnlatchError
+from unlatch.errors import Expired, UnlatchError
 from unlatch.frontends.asking import NothingGiven, Person, Wanted
 from unlatch.gnupg import card, card_access
 from unlatch.gnupg.agent import Agent
@@ -136,11 +136,11 @@ def wait_for_card(visit: Visit, tell: Callable[[str], None], sleep: Callable[[fl
         sleep(WAIT_SECONDS)
 
 
-def unlock(visit: Visit, person: Person, *, last_try: bool = False, seconds: int = 0) -> Look:
+def unlock(visit: Visit, person: Person, *, last_try: bool = False, seconds: int = 0, patient: bool = False) -> Look:
     """Unlock the card by asking the person; the card as it was when it turned out to be unlocked.
 
     ``last_try``: the last try before the card blocks may be used. ``seconds``: how long the person has, 0 for the
-    broker's default.
+    broker's default. ``patient``: a prompt that nobody answered in time is followed by another, for ever.
 
     Raises:
         Blocked, FewTries: nothing was tried, because of what the card's counters say.
@@ -148,7 +148,7 @@ def unlock(visit: Visit, person: Person, *, last_try: bool = False, seconds: int
         CardTrouble: the card cannot be used, or went away.
         Denied, Expired, ...: nobody answered (:class:`unlatch.frontends.asking.Person`).
     """
-    dialogue = _Dialogue(visit, person, last_try, seconds)
+    dialogue = _Dialogue(visit, person, last_try, seconds, patient)
     try:
         return dialogue.run()
     except UnlatchError as error:
@@ -220,11 +220,12 @@ def wanted(look: Look, error: str, *, last_try: bool) -> Wanted:
 class _Dialogue:
     """One unlocking: what was refused so far, and the trouble with the last answer."""
 
-    def __init__(self, visit: Visit, person: Person, last_try: bool, seconds: int) -> None:
+    def __init__(self, visit: Visit, person: Person, last_try: bool, seconds: int, patient: bool) -> None:
         self._visit = visit
         self._person = person
         self._last_try = last_try
         self._seconds = seconds
+        self._patient = patient
         self._refused: list[Secret] = []
         self._trouble: WrongPin | NotTried | None = None
 
@@ -235,7 +236,8 @@ class _Dialogue:
 
     def run(self) -> Look:
         """Ask and try until the card is unlocked."""
-        for _ in range(MAX_QUESTIONS):
+        questions = 0
+        while questions < MAX_QUESTIONS:
             look = self._look()
             if look.state.state == UNLOCKED:
                 # After a wrong PIN, somebody else was faster with the right one.
@@ -246,7 +248,13 @@ class _Dialogue:
                 pin = self._ask(look)
             except Released:  # somebody else's prompt for this card is over: look what it did
                 self._trouble = None
+                questions += 1
                 continue
+            except Expired:
+                if not self._patient:
+                    raise
+                continue
+            questions += 1
             try:
                 self._trouble = self._try(look, pin)
             finally:
