@@ -226,6 +226,19 @@ def test_a_new_pin_that_will_not_do_never_reaches_the_card(card_house: CardHouse
     assert card_house.apdu("0020008206313233343536") == "9000"
 
 
+def test_an_unlocked_card_proves_a_pin_all_the_same(card_house: CardHouse) -> None:
+    """scdaemon would say OK to any PIN then, so a wrong one would pass for the one in force."""
+    card_house.card.generate("auth", "ed25519")
+    card_house.card.set_pin(NEW)
+    card_house.unlock(NEW)
+    card_house.card.expect_wrong(1, by="unlatch card init")
+    done = init(card_house, "--yes", "--factory-pin", feed=NEW)
+    assert done.code == 0, done.err
+    assert "wrong PIN: 2 tries left for the card 00000001" in done.err
+    assert "done: change" not in done.err
+    assert card_house.card.tries().pin == 3
+
+
 def test_the_card_is_pulled_while_it_is_written(card_house: CardHouse) -> None:
     """One sentence, the next command; afterwards the rest is done."""
     taken = card_house.card
