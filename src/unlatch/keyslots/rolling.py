@@ -3,7 +3,7 @@ of tomorrow's file. docs/secrets-fido2.md says what that protects from, and what
 """
 
 from unlatch.keyslots import vault
-from unlatch.keyslots.errors import Busy
+from unlatch.keyslots.errors import BadSecretFile, Busy, WrongKey
 from unlatch.keyslots.header import SecretFile, Slot
 from unlatch.keyslots.slots import Created, Helpers, Opened
 from unlatch.keyslots.store import Store
@@ -39,9 +39,11 @@ def roll(store: Store, file: SecretFile, slot: Slot, opened: Opened, helpers: He
         return _rolled(now, file, slot, opened.master, following, helpers)
 
     def check(written: SecretFile) -> None:
-        new = written.header.slot(slot.id)
-        assert new is not None
-        vault.open_file(written, vault.unwrap(written.header, new, following.kek)).wipe()
+        new = written.header.slot(slot.id) or slot
+        try:
+            vault.open_file(written, vault.unwrap(written.header, new, following.kek)).wipe()
+        except WrongKey:
+            raise BadSecretFile("the disk gives back something else than was written") from None
 
     try:
         return store.edit(file.header.name, change, check)
