@@ -322,6 +322,17 @@ def test_a_hung_agent_whose_queue_is_full(home: Home) -> None:
             Agent.open(home, seconds=0.2)
 
 
+def test_a_hung_scdaemon_does_not_hang_us(house: House, home: Home) -> None:
+    """The agent waits for it without a limit; we do not, and the agent goes on serving others."""
+    real("/usr/lib/gnupg/scdaemon")
+    (house.gnupg / "gpg-agent.conf").write_text("")
+    with Agent.open(home) as agent:
+        with stopped(int(agent.ask("SCD GETINFO pid"))), pytest.raises(NoReply):
+            agent.ask("SCD SERIALNO", seconds=0.2)
+        with Agent.open(home, start=False) as other:
+            assert other.ask("GETINFO version")
+
+
 def test_an_agent_that_is_killed_in_a_command_is_gone(house: House) -> None:
     """It waits for a person, and dies: the command ends at once."""
     waiting = house.root / "pinentry"
