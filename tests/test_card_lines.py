@@ -1,6 +1,8 @@
 """What scdaemon says of a card, and pcscd of its readers, read into plain data; nonsense is refused or left out."""
 
+import socket
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,7 +13,7 @@ from unlatch.gnupg import card
 from unlatch.gnupg.agent import patiently
 from unlatch.gnupg.card import PinStatus, means, number_of, pin_status, read_card, serials, tells_status, touch
 from unlatch.gnupg.errors import BrokenPipe, NoCard, NoCardDaemon
-from unlatch.gnupg.readers import Reader, parse
+from unlatch.gnupg.readers import Pcscd, Reader, parse
 
 AID = "D2760001240103040006123456780000"
 GRIPS = {number: f"{number}" * 40 for number in (1, 2, 3)}
@@ -141,6 +143,18 @@ def test_readers() -> None:
     """Unused rows have no name; only an exclusive connection holds a card."""
     table = reader(b"A", 0x34, -1) + reader(b"B \xff", 0x34, 2) + reader(b"C", 0x02, 0) + reader(b"", 0, 0) * 13
     assert parse(table) == (Reader("A", True, True), Reader("B \ufffd", True, False), Reader("C", False, False))
+
+
+def test_a_pcscd_that_does_not_run_is_not_started(tmp_path: Path) -> None:
+    """Whoever connects to a socket of systemd's starts it, and it would take readers that scdaemon drives by itself."""
+    with socket.socket(socket.AF_UNIX) as systemd:
+        systemd.bind(str(tmp_path / "pcscd.comm"))
+        systemd.listen()
+        systemd.setblocking(False)
+        with pytest.raises(FileNotFoundError):
+            Pcscd(str(tmp_path / "pcscd.comm"))
+        with pytest.raises(BlockingIOError):
+            systemd.accept()
 
 
 @pytest.mark.parametrize("error", [BrokenPipe(67141741, "Broken pipe"), NoCardDaemon(67108983, "No SmartCard daemon")])

@@ -96,7 +96,7 @@ def _hints_about_place(error: CardTrouble, home: Home) -> tuple[str, ...]:
         case card_errors.Empty():
             return ('insert the card; "unlatch card unlock --wait" waits for it',)
         case card_errors.HeldByAnother():
-            return ('end that program; "fuser -v /run/pcscd/pcscd.comm" lists those that use cards',)
+            return ("end that program; \"pgrep -la 'scdaemon|opensc|pkcs11'\" finds the usual ones",)
         case card_errors.Unused():
             return (reader_port(error.readers[0], home),)
         case card_errors.OtherCard():

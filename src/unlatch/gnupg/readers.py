@@ -6,12 +6,14 @@ card (pcsc-lite, src/winscard_msg.h and src/eventhandler.h; one layout from prot
 pcscd, as on a host whose scdaemon drives the reader by itself, nothing is known, and that is no error.
 """
 
+import os
 import socket
 import struct
 from types import TracebackType
 from typing import NamedTuple
 
 SOCKET = "/run/pcscd/pcscd.comm"
+_RUNNING = "pcscd.pid"  # beside it while pcscd runs
 SECONDS = 2.0  # it answers in a tenth of a millisecond, and after a start by systemd in half a second
 _HEADER = struct.Struct("=II")  # size of what follows, command
 _VERSION = struct.Struct("=iiI")  # major, minor, result
@@ -44,11 +46,12 @@ class Pcscd:
     """A connection to pcscd. After :meth:`watch` it becomes readable when a reader changed, and when pcscd ends."""
 
     def __init__(self, path: str = SOCKET) -> None:
-        """Connect.
+        """Connect, if it runs: behind a socket of systemd's it would start, and take readers that scdaemon drives.
 
         Raises:
-            OSError: there is none, it is not for us, or it speaks another protocol.
+            OSError: it does not run, is not for us, or speaks another protocol.
         """
+        os.stat(f"{os.path.dirname(path)}/{_RUNNING}")
         for version in _VERSIONS:
             self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self._connection.settimeout(SECONDS)
