@@ -171,6 +171,7 @@ def test_without_the_package_the_units_come_from_the_wheel(machine: Machine, pac
         "systemctl stop 'unlatch*'; rm -r /usr/lib/systemd/system/unlatch* /usr/lib/sysusers.d/unlatch.conf "
         "/usr/lib/tmpfiles.d/unlatch.conf /var/lib/unlatch /var/log/unlatch; userdel unlatch; systemctl daemon-reload"
     )
+    machine.add_user("api")
     before = snapshot(machine)
     options = ("--user", "root", "--public-url", "none", "--notify", "none", "--cache-hours", "0", "--yes")
     assert setup(machine, *options).out == ""
@@ -182,7 +183,13 @@ def test_without_the_package_the_units_come_from_the_wheel(machine: Machine, pac
     machine.run("unlatch", "answer", "--deny")
     assert finish(ring)[0] == 4
     assert setup(machine, *options).out == "nothing to do\n"
+    # The units for one user's agent and keys are there as well; undoing ends what somebody has enabled of them.
+    machine.shell("systemctl enable unlatch-key@api unlatch-card-watch@api; systemctl enable --now unlatch-agent@api")
+    assert machine.run("systemctl", "is-active", "unlatch-agent@api").out == "active\n"
     assert setup(machine, "--undo", "--yes").out == "undone\n"
+    assert machine.run("systemctl", "is-active", "unlatch-agent@api", check=False).out == "inactive\n"
+    assert not list((machine.root / "etc/systemd/system").rglob("unlatch-*@*"))
+    machine.shell("rm -rf /home/api/.gnupg")
     # The user stays, as packages leave theirs: files may belong to it.
     after = snapshot(machine)
     books = {f"etc/{name}{end}" for name in ("passwd", "group", "shadow", "gshadow") for end in ("", "-")}

@@ -69,12 +69,22 @@ def test_the_stable_path_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("manager", ["system", "user"])
 def test_the_units_that_are_written_start_this_installation(manager: str) -> None:
-    """Nothing of the source tree's own path is left, and no half of a template."""
+    """All of them; nothing of the source tree's own path is left."""
     texts = unit_files.units(manager, "/opt/unlatch/bin/unlatch")
-    assert {"unlatch.service", "unlatch.socket", "unlatch-admin.socket"} <= texts.keys()
-    assert not any("@" in name for name in texts)
+    folder = Path(__file__).parents[1] / "systemd" / manager
+    assert texts.keys() == {path.name for path in folder.glob("unlatch*")}
+    assert {"unlatch.service", "unlatch.socket", "unlatch-admin.socket", "unlatch-key@.service"} <= texts.keys()
     assert "ExecStart=/opt/unlatch/bin/unlatch serve" in texts["unlatch.service"]
     assert not any("/usr/local/bin" in text for text in texts.values())
+
+
+def test_the_same_units_of_others_are_extended_as_by_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the one agent of each user; what extends them is installed with the units."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "tools"))
+    import deb
+
+    wanted = {f"{unit}.d/unlatch.conf" for units in deb.DROP_INS.values() for unit in units}
+    assert unit_files.drop_ins().keys() == wanted
 
 
 def places(folder: Path, scope: str = "host") -> Places:

@@ -1,5 +1,6 @@
 """The steps that give the broker its units: their files where no package brought them, and their start."""
 
+import glob
 import os
 import tempfile
 from typing import Literal, NamedTuple
@@ -43,7 +44,8 @@ def packaged(places: Places) -> str:
 
 
 def plan_files(places: Places, program: str) -> Step:
-    """The unit files and the broker's user, where no package brought them.
+    """The unit files (those for agents, keys and cards too, for whoever enables them later) and the broker's user,
+    where no package brought them.
 
     Raises:
         NotForService, BadUnits
@@ -57,6 +59,9 @@ def plan_files(places: Places, program: str) -> Step:
     _verify(texts, "system" if places.scope == "host" else "user")
     wanted = {f"{places.units}/{name}": text for name, text in texts.items()}
     effects: tuple[Effect, ...] = ()
+    if places.scope == "host":
+        above = os.path.dirname(places.units)
+        wanted |= {f"{above}/{path}": text for path, text in unit_files.drop_ins().items()}
     if places.sysusers and not os.path.exists(places.packaged_sysusers):
         wanted[places.sysusers] = unit_files.sysusers()
     changes = _changes(wanted)
@@ -124,6 +129,7 @@ def plan_start(places: Places, *, page: bool, news: News) -> Step:
 def stop(places: Places, units: Units) -> None:
     """Take back what :func:`plan_start` did; what the sockets left in /run goes too, as askers would wait there."""
     if os.path.exists(places.manager):
+        _end_instances(places)
         # A socket that still listens would start the broker again.
         if units.started:
             _systemctl(places, "stop", *sorted(units.started, reverse=True))
@@ -131,6 +137,15 @@ def stop(places: Places, units: Units) -> None:
             _systemctl(places, "disable", *units.enabled)
     for folder in units.runtime:
         _clear(folder)
+
+
+def _end_instances(places: Places) -> None:
+    """What somebody enabled of agents, keys and cards: with the unit files its links would lead nowhere."""
+    wanted = f"{places.units}/*.wants/unlatch-*@?*"
+    names = {os.path.basename(path) for path in glob.glob(wanted) + glob.glob(wanted.replace(".wants", ".requires"))}
+    if names:
+        _systemctl(places, "stop", "unlatch-*@*.service", "unlatch-*@*.socket")
+        _systemctl(places, "disable", *sorted(names))
 
 
 def at_boot(places: Places) -> bool:
