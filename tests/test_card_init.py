@@ -59,6 +59,8 @@ def test_a_new_card_logs_in(card_house: CardHouse, algorithm: str) -> None:
     assert "trying the factory PIN 123456, once" in done.err
     listing = card_house.run(*BATCH, "--with-colons", "--list-keys", OWNER).decode()
     assert listing.count("\nsub:") == 2
+    created, expires = map(int, re.findall(r"^pub:(?:[^:]*:){4}(\d+):(\d+):", listing, re.MULTILINE)[0])
+    assert expires - created == 2 * 365 * 86400
     assert made.wrong_pin_count() == 0
     assert card_house.phone.messages() == []
     logs_in(card_house, done.out, NEW)
@@ -108,7 +110,8 @@ def test_killed_after_any_step_it_goes_on(card_house: CardHouse, boundary: int) 
     again = [*words, "--own-pin"] if changed else words
     done = init(card_house, *again, feed=NEW_ADMIN if changed else NEW + b"\n" + NEW_ADMIN)
     assert done.code == 0, done.err
-    assert [step for step in STEPS if f"done: {step}" in done.err] == list(STEPS[boundary + 1 :])
+    left = [step for step in STEPS if f"done: {step}" in done.err]
+    assert left in (list(STEPS[boundary + 1 :]), list(STEPS[boundary + 2 :]))  # the kill may come one command late
     assert done.out.startswith("ssh-ed25519 ")
     listing = card_house.run(*BATCH, "--with-colons", "--list-keys", OWNER).decode()
     assert listing.count("pub:") == 1
@@ -162,6 +165,25 @@ def test_a_card_with_keys_keeps_them(card_house: CardHouse) -> None:
     assert not set(fingerprints(card_house)) & set(before)
     assert every.out.split()[1] != kept.out.split()[1]
     assert made.card.wrong_pin_count() == 0
+
+
+def test_a_key_is_lost_only_for_its_last_digits(card_house: CardHouse) -> None:
+    """At the terminal the fingerprint is shown; anything but its last eight digits changes nothing."""
+    card_house.card.generate("sign", "ed25519")
+    [key] = keygrips(card_house)
+    before = card_house.card.record()
+    words = (*FRESH, "--algorithm", "ed25519")
+    with card_house.at_terminal(UNLATCH, "card", "init", *words) as terminal:
+        terminal.expect(f"the key {key} will be destroyed; type its last 8 digits")
+        terminal.type("yes\n")
+        terminal.expect("nothing was changed")
+        assert terminal.end() == 4
+    assert card_house.card.has_key("sign")
+    assert card_house.card.record() == before
+    with card_house.at_terminal(UNLATCH, "card", "init", *words) as terminal:
+        terminal.expect("type its last 8 digits to agree:")
+        terminal.type(f"{key[-8:]}\n")
+        terminal.expect("done: make three keys")
 
 
 def test_dry_run_only_reads(card_house: CardHouse) -> None:
@@ -320,13 +342,14 @@ def test_a_plan_that_nobody_agreed_to(card_house: CardHouse) -> None:
         terminal.type("no\n")
         terminal.expect("nothing was changed")
         assert terminal.end() == 4
+    assert card_house.card.record() == []
     done = init(card_house, *words)
     assert (done.code, done.hints) == (2, ["--yes says it"])
     assert card_house.card.record() == []
 
 
 def test_the_backup_of_the_encryption_key(card_house: CardHouse, tmp_path: Path) -> None:
-    """It is where it was wanted, only its owner reads it, and it opens with the passphrase that was chosen."""
+    """It is where it was wanted, only its owner reads it, it is encrypted, and gpg leaves no other."""
     words = [word for word in FRESH if word != "--no-backup"]
     file, passphrase = tmp_path / "copy.gpg", b"a long canary passphrase"
     feed = b"\n".join((passphrase, NEW, NEW_ADMIN))
@@ -336,7 +359,7 @@ def test_the_backup_of_the_encryption_key(card_house: CardHouse, tmp_path: Path)
     assert file.stat().st_mode & 0o077 == 0
     assert not list(card_house.gnupg.glob("sk_*"))
     packets = card_house.run("gpg", "--batch", "--list-packets", file).decode()
-    assert "protect" in packets or "iter+salt S2K" in packets
+    assert "iter+salt S2K" in packets
     refused = init(card_house, *words, "--backup", str(file))
     assert refused.code == 1
     assert refused.error == f"{file} is there already"
