@@ -304,8 +304,10 @@ def _missing(found: tuple[Reader, ...]) -> CardTrouble:
 def _choose(wanted: str, present: tuple[str, ...]) -> str:
     """The application id of the one card that is meant."""
     found = [aid for aid in present if not wanted or card.means(wanted, aid)]
-    # scdaemon holds the card that it uses; one that nobody holds is one that it does not look at.
-    unseen = tuple(reader.name for reader in readers() or () if reader.present and not reader.held)
+    full = [reader for reader in readers() or () if reader.present]
+    # scdaemon holds the card that it uses; one that nobody holds it does not look at. If none is held, the card that it
+    # speaks of has just gone, which it learns half a second later than pcscd.
+    unseen = tuple(reader.name for reader in full if not reader.held and any(each.held for each in full))
     if not found:
         raise OtherCard(wanted, present, unseen)
     if len(found) > 1 or (not wanted and unseen):
