@@ -283,6 +283,18 @@ def test_presetting_fails_until_file_and_agent_allow_it(house: House, machine_fi
     assert look(PRESETTING, house).state == "ok"
 
 
+def test_presetting_fails_where_a_service_requires_the_gate(house: House, machine_files: Path) -> None:
+    """By its drop-in; the gate of another user, whose name begins alike, is none of this one's."""
+    configure_agent(house)
+    drop_in = machine_files / "units" / "api.service.d" / "unlatch.conf"
+    drop_in.parent.mkdir(parents=True)
+    gate = f"unlatch-key@{situation(house).user}"
+    drop_in.write_text(f"[Unit]\nRequires={gate}2.service\nAfter={gate}2.service\n")
+    assert look(PRESETTING, house).state == "ok"
+    drop_in.write_text(f"[Unit]\nRequires={gate}.service\nAfter={gate}.service\n")
+    assert look(PRESETTING, house).state == "problem"
+
+
 def test_presetting_fails_where_loopback_is_forbidden(house: House, machine_files: Path) -> None:
     """Passphrases are tried before they are preset, and trying needs it."""
     enable(machine_files, f"unlatch-key@{situation(house).user}.service")

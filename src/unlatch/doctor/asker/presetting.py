@@ -15,6 +15,7 @@ from unlatch.runtime import Untrusted
 
 ALLOW, FORBID = "allow-preset-passphrase", "no-allow-loopback-pinentry"
 UNIT = "unlatch-key@"
+MAX_READ = 65536  # bytes of a drop-in; they have some hundred
 
 
 class Facts(NamedTuple):
@@ -45,21 +46,33 @@ def probe(situation: Situation) -> Facts:
 
 
 def _is_used(situation: Situation) -> bool:
-    state = runtime.own(situation.uid, situation.environ, situation.home).state
-    names = []
-    for folder in (f"{state}/grants", *_wants()):
-        try:
-            names += [name for name in os.listdir(folder) if folder.endswith("/grants") or name.startswith(UNIT)]
-        except OSError:
-            continue
-    return any(not name.startswith(UNIT) or name == f"{UNIT}{situation.user}.service" for name in names)
+    grants = f"{runtime.own(situation.uid, situation.environ, situation.home).state}/grants"
+    gate = f"{UNIT}{situation.user}.service"
+    if _listed(grants):
+        return True
+    for name in _listed(WANTS):
+        folder = f"{WANTS}/{name}"
+        if name.endswith((".wants", ".requires")) and gate in _listed(folder):
+            return True
+        if name.endswith(".d") and any(gate in _text(f"{folder}/{each}").split() for each in _listed(folder)):
+            return True
+    return False
 
 
-def _wants() -> list[str]:
+def _listed(folder: str) -> list[str]:
     try:
-        return [f"{WANTS}/{name}" for name in os.listdir(WANTS) if name.endswith((".wants", ".requires"))]
+        return os.listdir(folder)
     except OSError:
         return []
+
+
+def _text(drop_in: str) -> str:
+    """What a service requires stands in a drop-in: ``Requires=unlatch-key@USER.service``."""
+    try:
+        with open(drop_in, encoding="utf-8", errors="replace") as file:
+            return file.read(MAX_READ).replace("=", " ")
+    except OSError:
+        return ""
 
 
 def judge(facts: Facts, situation: Situation) -> Finding:
