@@ -260,6 +260,18 @@ def test_waiting_for_the_card(keyed: CardHouse) -> None:
     assert finish(asking)[0] == 0
 
 
+def test_waiting_for_an_answer(keyed: CardHouse) -> None:
+    """With --wait a link that expired unanswered is followed by another; without it, or with a time, the command ends."""
+    keyed.configure("[link]\nseconds = 3")
+    assert finish(start(keyed, "--timeout", "1"))[0] == 4
+    assert finish(start(keyed, "--wait", "--timeout", "1"))[0] == 4
+    rings = len(keyed.phone.messages("ring"))
+    asking = start(keyed, "--wait")
+    keyed.phone.ring(rings + 1)
+    keyed.open(keyed.phone.ring(rings + 2)["link"]).unlock(PIN)
+    assert finish(asking)[0] == 0
+
+
 def test_real_gpg_decrypts_then(card_house: CardHouse) -> None:
     """What it is for: a job without a terminal, before and after; and it fails again when the card was re-plugged."""
     provision(card_house)

@@ -56,6 +56,26 @@ def test_a_key_that_is_unlocked_lets_through_at_once(home: SoftwareKeys) -> None
     assert home.house.phone.messages() == []
 
 
+def test_without_a_name_all_keys_in_files_are_waited_for(home: SoftwareKeys) -> None:
+    """As a unit does for a user whose keys it need not know: one page opens both."""
+    home.make("b@x")
+    home.lock_all()
+    waiting = home.start("key", "wait")
+    page = home.house.open(home.house.phone.ring()["link"])
+    page.unlock(FIRST)
+    assert page.verdict().outcome == "accepted"
+    assert finish(waiting)[0] == 0
+    assert home.unlatch("key", "check", "a@x", "b@x")[0] == 0
+    assert len(home.house.phone.messages("ring")) == 1
+
+
+def test_without_any_key_there_is_nothing_to_wait_for(house: House) -> None:
+    """A gate that nothing can open says so, and does not stand open."""
+    code, _, errors = SoftwareKeys(house, PRESET).unlatch("key", "wait")
+    assert code == 1
+    assert "there are no secret keys here to wait for" in errors
+
+
 def test_the_gate_opens_whoever_unlocks(home: SoftwareKeys) -> None:
     """Somebody types the passphrase elsewhere: the gate sees it within a second or so, and takes its prompt back."""
     waiting = home.start("key", "wait", "a@x")

@@ -125,13 +125,11 @@ def test_a_users_own_gate(machine: Machine, packages: Packages) -> None:
     )
     api.shell("mkdir -p .config/systemd/user; cat >.config/systemd/user/job.service", feed=unit.encode())
     machine.run("loginctl", "enable-linger", "api")
-    reach = {"user": "api", "XDG_RUNTIME_DIR": f"/run/user/{machine.run('id', '-u', 'api').out.strip()}"}
-    systemctl = ("systemctl", "--user")
-    until(
-        lambda: machine.run(*systemctl, "is-system-running", check=False, **reach).out == "running\n", "their systemd"
-    )
-    machine.run(*systemctl, "enable", "--now", "unlatch.socket", "unlatch-admin.socket", **reach)
-    starting = machine.start(*systemctl, "start", "job.service", **reach)
+    runtime = f"/run/user/{machine.run('id', '-u', 'api').out.strip()}"
+    systemctl = ("env", f"XDG_RUNTIME_DIR={runtime}", "systemctl", "--user")
+    until(lambda: api.run(*systemctl, "is-system-running", check=False).out == "running\n", "their systemd")
+    api.run(*systemctl, "enable", "--now", "unlatch.socket", "unlatch-admin.socket")
+    starting = machine.start(*systemctl, "start", "job.service", user="api")
     page = api.open(phone.ring()["link"])
     assert starting.poll() is None
     assert not (machine.root / "home/api/plain").exists()
