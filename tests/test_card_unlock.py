@@ -261,7 +261,7 @@ def test_waiting_for_the_card(keyed: CardHouse) -> None:
 
 
 def test_waiting_for_an_answer(keyed: CardHouse) -> None:
-    """With --wait a link that expired unanswered is followed by another; without it, or with a time, the command ends."""
+    """With --wait a link that expired is followed by another; without it, or with a time, the command ends."""
     keyed.configure("[link]\nseconds = 3")
     assert finish(start(keyed, "--timeout", "1"))[0] == 4
     assert finish(start(keyed, "--wait", "--timeout", "1"))[0] == 4
