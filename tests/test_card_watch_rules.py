@@ -75,7 +75,7 @@ def test_two_cards_are_asked_for_one_after_the_other() -> None:
     watch = unlocked(A, B)
     ask(watch, A)
     assert not watch.wants(Seen(LOCKED, B), 0.0)
-    watch.ended(DONE, 0.0)
+    watch.ended(OVER, 0.0)
     ask(watch, B)
     watch.ended(OVER, 0.0)
     assert not watch.wants(Seen(LOCKED, A), 0.0)
@@ -104,6 +104,20 @@ def test_unlocked_another_way_while_somebody_is_asked() -> None:
     assert not watch.is_moot(Seen(LOCKED, A))
     assert watch.is_moot(Seen(UNLOCKED, A))
     assert not Watch().is_moot(Seen(UNLOCKED, A))
+
+
+def test_locked_again_before_anybody_looked() -> None:
+    """It was unlocked, by the answer or another way, and lost that at once: that is another loss, and another ring."""
+    watch = unlocked()
+    ask(watch)
+    watch.ended(DONE, 0.0)
+    ask(watch)
+    assert not watch.wants(Seen(UNLOCKED, A), 0.0)
+    assert not watch.wants(Seen(LOCKED, A), 0.0)
+    watch.ended(OVER, 0.0)
+    ask(watch)
+    watch.ended(OVER, 0.0)
+    assert not watch.wants(Seen(LOCKED, A), 0.0)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,8 @@ class Watch:
 
     def __init__(self) -> None:
         self.asking = ""  # the application id of the card that somebody is asked for
-        self._unlocked: set[str] = set()  # since they were asked for
+        self._unlocked: set[str] = set()  # cards that were, since somebody was asked for them
+        self._meanwhile = False  # the card that is asked for was unlocked while it was asked for
         self._not_before = 0.0
         self._pause = PAUSE
 
@@ -42,6 +43,7 @@ class Watch:
         """Whether this card is to be asked for now. Call it with every look."""
         if seen.state == UNLOCKED:
             self._unlocked.add(seen.aid)
+            self._meanwhile = self._meanwhile or seen.aid == self.asking
             self._not_before, self._pause = 0.0, PAUSE
         lost = seen.state == LOCKED and seen.aid in self._unlocked
         return lost and not self.asking and now >= self._not_before
@@ -55,13 +57,16 @@ class Watch:
         return seen.state == UNLOCKED and seen.aid == self.asking
 
     def ended(self, outcome: int, now: float) -> None:
-        """Asking ended: DONE, OVER (a person heard of it), or NOBODY was asked."""
+        """Asking ended: DONE (it is unlocked), OVER (a person heard of it), or NOBODY was asked.
+
+        A card that was unlocked may be locked again before the next look, and has to be asked for again.
+        """
         if outcome == NOBODY:
             self._not_before = now + self._pause
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
-        else:
+        elif outcome == OVER and not self._meanwhile:
             self._unlocked.discard(self.asking)
-        self.asking = ""
+        self.asking, self._meanwhile = "", False
 
 
 def outcome_of(error: Exception) -> int:
