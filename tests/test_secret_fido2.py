@@ -11,6 +11,7 @@ from ctap.key import Key
 from keyslot_contract import KeyslotContract, accepting
 
 from unlatch import base64url
+from unlatch.keyslots import editing
 from unlatch.keyslots.editing import NewSlot
 from unlatch.keyslots.errors import SlotFailed
 from unlatch.keyslots.slots import Created, Helpers
@@ -310,6 +311,96 @@ def test_one_key_is_enrolled_at_a_time() -> None:
         desk.hub.plug(Key(name))
     with pytest.raises(SlotFailed, match="2 security keys are plugged in: Software Key 0, Software Key 1"):
         desk.kind.create(SUBJECT, {}, desk.helpers())
+
+
+def second(cabinet: Cabinet) -> None:
+    """What ``unlatch secret add-slot borg fido2 --label second`` does."""
+    opened = cabinet.open()
+    with cabinet.desk.here():
+        wanted = NewSlot("fido2", "second", {})
+        editing.add_slot(cabinet.store, opened, wanted, cabinet.desk.helpers())
+
+
+def test_a_second_key_is_enrolled_beside_the_first(tmp_path: Path) -> None:
+    """With both plugged in, the first one opens the secret and the other one gets the slot."""
+    one, two = Key(b"one"), Key(b"two")
+    cabinet = Cabinet(tmp_path, Desk(one))
+    cabinet.add()
+    cabinet.desk.hub.plug(two)
+    second(cabinet)
+    assert (one.finger.touched, two.finger.touched) == (3, 2)
+    cabinet.desk.hub.pull(one)
+    assert cabinet.open().slot.label == "second"
+
+
+def test_a_second_key_may_take_the_only_port(tmp_path: Path) -> None:
+    """The first key is never taken for the second; there is a minute to change them, and a person is told."""
+    one, two = Key(b"one"), Key(b"two")
+    desk = Desk(one)
+    cabinet = Cabinet(tmp_path, desk)
+    cabinet.add()
+    with pytest.raises(SlotFailed, match="the security key that is plugged in is enrolled for this secret already"):
+        second(cabinet)
+    assert desk.person.told == ["plug in the security key that is to be enrolled, within 60 seconds"]
+    assert one.finger.touched == 3
+    looks = iter(range(1000))
+
+    def change() -> None:
+        look = next(looks)
+        if look == 2:
+            desk.hub.pull(one)
+        if look == 4:
+            desk.hub.plug(two)
+
+    desk.while_waiting = change
+    second(cabinet)
+    assert desk.hub.open == 0
+    assert cabinet.open().slot.label == "second"
+
+
+def test_rotating_asks_for_each_key_in_turn(tmp_path: Path) -> None:
+    """Both keys are needed for a new master key, not both at once."""
+    one, two = Key(b"one"), Key(b"two")
+    desk = Desk(one, two)
+    cabinet = Cabinet(tmp_path, desk)
+    desk.hub.pull(two)
+    cabinet.add()
+    desk.hub.plug(two)
+    second(cabinet)
+    desk.hub.pull(two)
+    opened = cabinet.open()
+
+    def change() -> None:
+        desk.hub.pull(one)
+        desk.hub.plug(two)
+        desk.while_waiting = lambda: None
+
+    desk.while_waiting = change
+    desk.types()
+    with desk.here():
+        editing.rotate(cabinet.store, opened, desk.helpers())
+    assert desk.person.told == ["plug in the security key of the keyslot second, within 60 seconds"]
+    assert cabinet.open().slot.label == "second"
+    desk.hub.pull(two)
+    desk.hub.plug(one)
+    assert cabinet.open().slot.label == "fido2"
+
+
+def test_rotating_without_a_key_changes_nothing(tmp_path: Path) -> None:
+    """A key that nobody finds: the words say which, and the secret is as it was."""
+    one, two = Key(b"one"), Key(b"two")
+    desk = Desk(one)
+    cabinet = Cabinet(tmp_path, desk)
+    cabinet.add()
+    desk.hub.plug(two)
+    second(cabinet)
+    desk.hub.pull(two)
+    opened, start = cabinet.open(), desk.hub.clock.now
+    before = cabinet.file()
+    with desk.here(), pytest.raises(SlotFailed, match="the one that is plugged in is not"):
+        editing.rotate(cabinet.store, opened, desk.helpers())
+    assert 60 <= desk.hub.clock.now - start < 62
+    assert cabinet.file() == before
 
 
 @pytest.mark.parametrize("key", [Key(extensions=()), Key(protocols=())], ids=["no hmac-secret", "no protocol"])

@@ -40,8 +40,14 @@ class Desk:
 
     def __init__(self, *keys: Key, answers: tuple[bytes, ...] = ()) -> None:
         self.hub = Hub(*keys)
-        self.kind = Fido2(self.hub.ports, self.hub.clock)
+        self.kind = Fido2(self.hub.ports, self.hub.clock, self.sleep)
+        self.while_waiting: Callable[[], None] = lambda: None
         self.person = Person(*answers)
+
+    def sleep(self, seconds: float) -> None:
+        """Time passes, and somebody may do something meanwhile."""
+        self.hub.clock.now += seconds
+        self.while_waiting()
 
     @contextlib.contextmanager
     def here(self) -> Iterator[None]:

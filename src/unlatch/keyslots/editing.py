@@ -137,7 +137,8 @@ def _with_new_slot(header: Header, wanted: NewSlot, master: Secret, helpers: Hel
 
 
 def _created(header: Header, wanted: NewSlot, helpers: Helpers) -> Created:
-    return kind_of(wanted.kind).create(Subject(header.name, wanted.label), wanted.wishes, helpers)
+    siblings = tuple(slot.params for slot in header.slots if slot.kind == wanted.kind)
+    return kind_of(wanted.kind).create(Subject(header.name, wanted.label, siblings), wanted.wishes, helpers)
 
 
 def _with_made_slot(header: Header, wanted: NewSlot, made: Created, master: Secret, helpers: Helpers) -> Header:

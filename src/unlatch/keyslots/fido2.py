@@ -30,12 +30,18 @@ _T = TypeVar("_T")
 class Fido2:
     """See :class:`unlatch.keyslots.slots.SlotKind`. The wishes: ``no-touch``, ``pin``.
 
-    ``ports`` lists the security keys that are plugged in; ``clock`` gives seconds.
+    ``ports`` lists the security keys that are plugged in; ``clock`` gives seconds, and ``sleep`` lets some pass.
     """
 
-    def __init__(self, ports: plugged.Ports = hidraw.ports, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        ports: plugged.Ports = hidraw.ports,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._ports = ports
         self._clock = clock
+        self._sleep = sleep
 
     def check(self, params: Params) -> None:
         """See the protocol."""
@@ -48,10 +54,14 @@ class Fido2:
         _salt(params)
 
     def create(self, subject: Subject, wishes: Mapping[str, str], helpers: Helpers) -> Created:
-        """See the protocol. Two touches: one makes the credential, one gives the first output."""
+        """See the protocol. Two touches: one makes the credential, one gives the first output.
+
+        A key that has a slot of this secret is not taken for a second one; whoever has one USB port may change them.
+        """
         plugged.require_library()
         touch, pin = "no-touch" not in wishes, "pin" in wishes
-        with self._only_key() as key:
+        visit = self._new_key(subject, helpers)
+        with visit() as key:
             if key.always_wants_pin and not pin:
                 helpers.tell(f"{key.name} gives nothing without its PIN, so the keyslot will ask for it")
                 pin = True
@@ -70,19 +80,14 @@ class Fido2:
 
         title = f"PIN of a security key, to enrol it for {subject.secret}"
         purpose = key_pin.Purpose(subject, title, touch=True, enrol=True)
-        return self._asked(self._only_key, pin_to_make, purpose, helpers, make)
+        return self._asked(visit, pin_to_make, purpose, helpers, make)
 
     def renew(self, subject: Subject, params: Params, helpers: Helpers) -> Created:
-        """See the protocol."""
+        """See the protocol. With several keys and one USB port, each is asked for in turn."""
         plugged.require_library()
         purpose = key_pin.Purpose(subject, f"PIN of the security key, to renew {subject.secret}", touch=params["touch"])
-        return self._asked(
-            lambda: self._key_of(params),
-            params["pin"],
-            purpose,
-            helpers,
-            lambda key, pin: _renewed(key, params, pin, helpers),
-        )
+        visit = self._awaited(lambda: self._key_of(params), f"the security key of the keyslot {subject.label}", helpers)
+        return self._asked(visit, params["pin"], purpose, helpers, lambda key, pin: _renewed(key, params, pin, helpers))
 
     def open(self, subject: Subject, params: Params, unwrap: Callable[[Secret], Secret], helpers: Helpers) -> Opened:
         """See the protocol. The opened slot wants to be rolled."""
@@ -108,7 +113,7 @@ class Fido2:
 
     def _asked(
         self,
-        visit: key_pin.Visit,
+        visit: plugged.Visit,
         pin: bool,
         purpose: key_pin.Purpose,
         helpers: Helpers,
@@ -121,8 +126,20 @@ class Fido2:
         with key_pin.proven(visit, purpose, helpers) as (key, given):
             return work(key, given)
 
-    def _only_key(self) -> "AbstractContextManager[SecurityKey]":
-        return plugged.only_key(self._ports, self._clock)
+    def _new_key(self, subject: Subject, helpers: Helpers) -> plugged.Visit:
+        enrolled = [_credential(params) for params in subject.siblings]
+
+        def visit() -> "AbstractContextManager[SecurityKey]":
+            return plugged.new_key(enrolled, self._ports, self._clock)
+
+        # With the first key of a secret there is nothing to change: it is there or it is not.
+        return self._awaited(visit, "the security key that is to be enrolled", helpers) if enrolled else visit
+
+    def _awaited(self, visit: plugged.Visit, what: str, helpers: Helpers) -> plugged.Visit:
+        def ask() -> None:
+            helpers.tell(f"plug in {what}, within {plugged.PLUG_SECONDS} seconds")
+
+        return lambda: plugged.awaited(visit, ask, self._clock, self._sleep)
 
     def _key_of(self, params: Params) -> "AbstractContextManager[SecurityKey]":
         return plugged.key_of(_credential(params), self._ports, self._clock)

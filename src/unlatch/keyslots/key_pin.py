@@ -6,22 +6,20 @@ left none is spent; and after a third wrong PIN in a row the key itself takes no
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from unlatch.frontends.asking import NothingGiven, Person, Wanted
 from unlatch.gnupg.card_errors import tries_left
 from unlatch.keyslots.errors import SlotFailed
 from unlatch.keyslots.key_troubles import TOUCH_SECONDS, WrongPin
+from unlatch.keyslots.plugged import Visit
 from unlatch.keyslots.security_key import SecurityKey
 from unlatch.keyslots.slots import Helpers, Subject
 from unlatch.prompt import Key, Verdict
 from unlatch.secret import Secret
 
 MAX_QUESTIONS = 5  # most of them about PINs that never reach the key
-
-Visit = Callable[[], "AbstractContextManager[SecurityKey]"]
 
 
 class Purpose(NamedTuple):
@@ -106,8 +104,6 @@ class _Dialogue:
         try:
             key.prove(pin, making=self._purpose.enrol)
         except WrongPin as wrong:
-            if wrong.replug:
-                raise
             return wrong
         return None
 
@@ -124,10 +120,10 @@ class _Dialogue:
             if isinstance(self._trouble, WrongPin):
                 raise self._trouble from None
             raise
-        secret, label = self._purpose.subject
+        subject = self._purpose.subject
         texts = [
             f"{_sentence(tries_left(tries))} After three wrong ones in a row it must be plugged in anew.",
-            f"It is for the keyslot {label} of the stored secret {secret}.",
+            f"It is for the keyslot {subject.label} of the stored secret {subject.secret}.",
         ]
         if self._purpose.touch:
             texts.append(f"Then somebody must touch the key, at the server, within {TOUCH_SECONDS} seconds.")

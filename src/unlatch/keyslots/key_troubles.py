@@ -22,14 +22,16 @@ class NeedsTouch(SlotFailed):
         super().__init__("this security key gives nothing without a touch", "leave --no-touch out")
 
 
+class NotPlugged(SlotFailed):
+    """The key that is wanted is not there, which plugging it in mends."""
+
+
 class WrongPin(SlotFailed):
-    """The key refused the PIN, which cost a try. ``tries`` are left; ``replug`` before the next."""
+    """The key refused the PIN, which cost a try. ``tries`` are left; ``replug`` it before the next."""
 
     def __init__(self, tries: int, *, replug: bool) -> None:
         rest = "; it takes none until it is pulled out and plugged in again" if replug else ""
         super().__init__(f"wrong PIN, {tries_left(tries)}{rest}", _REPLUG if replug else _AGAIN)
-        self.tries = tries
-        self.replug = replug
 
 
 _AGAIN = "run the command again"
@@ -52,15 +54,21 @@ def translated(path: str = "") -> Iterator[None]:
         raise SlotFailed("the security key gave an answer that makes no sense", _REPLUG) from None
 
 
-def none_plugged() -> SlotFailed:
+def none_plugged() -> NotPlugged:
     """No key is there."""
-    return SlotFailed("no security key is plugged in", "plug it in, run the command again")
+    return NotPlugged("no security key is plugged in", "plug it in, run the command again")
 
 
-def other_keys(plugged: int) -> SlotFailed:
+def other_keys(plugged: int) -> NotPlugged:
     """Keys are there, and the one of the keyslot is not among them."""
     which = "the one that is plugged in is not" if plugged == 1 else f"none of the {plugged} that are plugged in is"
-    return SlotFailed(f"{which} the security key of the keyslot", "plug in the other one")
+    return NotPlugged(f"{which} the security key of the keyslot", "plug in the other one")
+
+
+def all_enrolled(plugged: int) -> NotPlugged:
+    """Keys are there, and each has a keyslot of this secret already."""
+    which = "the security key that is plugged in is" if plugged == 1 else f"the {plugged} plugged-in security keys are"
+    return NotPlugged(f"{which} enrolled for this secret already", "plug in another one")
 
 
 def paused(tries: int) -> SlotFailed:

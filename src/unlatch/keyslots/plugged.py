@@ -4,14 +4,20 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 
 from unlatch.keyslots import key_troubles
 from unlatch.keyslots.errors import SlotFailed
 from unlatch.keyslots.hidraw import Port
+from unlatch.keyslots.key_troubles import NotPlugged
 from unlatch.keyslots.security_key import SecurityKey
 
 Ports = Callable[[], Sequence[Port]]
 Clock = Callable[[], float]
+Visit = Callable[[], "AbstractContextManager[SecurityKey]"]
+
+PLUG_SECONDS = 60  # for changing one key for another
+_LOOK_SECONDS = 0.5
 
 
 def require_library() -> None:
@@ -53,20 +59,57 @@ def key_of(credential: bytes, ports: Ports, clock: Clock = time.monotonic) -> It
 
 
 @contextlib.contextmanager
-def only_key(ports: Ports, clock: Clock = time.monotonic) -> Iterator[SecurityKey]:
-    """The one key that is plugged in, for one visit.
+def new_key(enrolled: Sequence[bytes], ports: Ports, clock: Clock = time.monotonic) -> Iterator[SecurityKey]:
+    """The one plugged-in key that made none of these credentials, for one visit.
 
     Raises:
         SlotFailed: there is none, there are several, or it cannot be used.
     """
     found = ports()
-    if not found:
-        raise key_troubles.none_plugged()
-    if len(found) > 1:
-        names = ", ".join(port.name for port in found)
-        raise SlotFailed(f"{len(found)} security keys are plugged in: {names}", "leave only the one in that you mean")
-    with contextlib.closing(_open(found[0], clock)) as key:
+    new = [port for port in found if not _is_enrolled(port, enrolled, clock)]
+    if not new:
+        raise key_troubles.all_enrolled(len(found)) if found else key_troubles.none_plugged()
+    if len(new) > 1:
+        names = ", ".join(port.name for port in new)
+        raise SlotFailed(f"{len(new)} security keys are plugged in: {names}", "leave only the one in that you mean")
+    with contextlib.closing(_open(new[0], clock)) as key:
         yield key
+
+
+@contextlib.contextmanager
+def awaited(
+    visit: Visit, ask: Callable[[], None], clock: Clock = time.monotonic, sleep: Callable[[float], None] = time.sleep
+) -> Iterator[SecurityKey]:
+    """The key that ``visit`` finds, once it is plugged in: :data:`PLUG_SECONDS` for a person who was asked to.
+
+    Raises:
+        SlotFailed: as ``visit``.
+    """
+    until, asked = clock() + PLUG_SECONDS, False
+    while True:
+        with contextlib.ExitStack() as stack:
+            try:
+                key = stack.enter_context(visit())
+            except NotPlugged:
+                if clock() >= until:
+                    raise
+            else:
+                yield key
+                return
+        if not asked:
+            ask()
+            asked = True
+        sleep(_LOOK_SECONDS)
+
+
+def _is_enrolled(port: Port, enrolled: Sequence[bytes], clock: Clock) -> bool:
+    if not enrolled:
+        return False
+    try:
+        with contextlib.closing(_open(port, clock)) as key:
+            return any(key.knows(credential) for credential in enrolled)
+    except SlotFailed:
+        return False  # why, is told when it is to be enrolled
 
 
 def _open(port: Port, clock: Clock) -> SecurityKey:

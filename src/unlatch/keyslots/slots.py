@@ -30,10 +30,11 @@ class Helpers(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """Whose slot it is, for texts that people see."""
+    """Whose slot it is, for texts that people see; ``siblings`` are the parameters of its other slots of this kind."""
 
     secret: str
     label: str
+    siblings: tuple[Params, ...] = ()
 
 
 class Created(NamedTuple):
