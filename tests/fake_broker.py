@@ -17,8 +17,16 @@ from unlatch.prompt import Answer, Prompt, Verdict, details_to_json
 from unlatch.secret import Secret
 from unlatch.wire import lines
 
-STAMP = {"host": "web03", "uid": 1000, "user": "git", "account": "git@web03", "age": 2, "person": "", "followers": [],
-         "orphaned": False}
+STAMP = {
+    "host": "web03",
+    "uid": 1000,
+    "user": "git",
+    "account": "git@web03",
+    "age": 2,
+    "person": "",
+    "followers": [],
+    "orphaned": False,
+}
 PROMPT = Prompt("passphrase", "Unlock", ("amber", "falcon"), 0)
 
 
