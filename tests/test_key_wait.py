@@ -1,5 +1,6 @@
 """``unlatch key wait``, the gate for services: one ring for all of them, and nobody in gpg-agent's queue."""
 
+import errno
 import time
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from house import UNLATCH, House
 from real_gnupg import GPG, finish
 from software_keys import FIRST, PRESET, SECOND, YEARS, SoftwareKeys
 from waiting import until
+
+from unlatch.gnupg import gate
+from unlatch.gnupg.agent import Agent
 
 SERVICES = 10
 
@@ -102,6 +106,21 @@ def test_a_wrong_passphrase_in_the_cache_opens_no_gate(home: SoftwareKeys) -> No
     home.house.run("gpg-connect-agent", f"PRESET_PASSPHRASE {home.grips('a@x')[0]} -1 {SECOND.hex()}", "/bye")
     assert home.unlatch("key", "check", "a@x")[0] == 0  # by the agent's word
     assert home.unlatch("key", "wait", "--no-ring", "--seconds", "2", "a@x")[0] == 4
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # which ends it in no way here
+@pytest.mark.parametrize("trouble", [OSError(errno.EMFILE, "Too many open files"), RuntimeError("a mistake of ours")])
+def test_what_keeps_it_from_looking_opens_no_gate(trouble: Exception) -> None:
+    """A host that has run out of something, or a fault in the look itself: the keys may be locked, so it stays shut."""
+    looks = []
+
+    def open_agent() -> Agent:
+        looks.append(1)
+        raise trouble
+
+    with gate.Watch(open_agent, ["A" * 40], interval=0.01) as watch:
+        until(lambda: looks, "the look")
+        assert not watch.wait(0.2)
 
 
 def test_nobody_answers_in_time(home: SoftwareKeys) -> None:

@@ -61,10 +61,9 @@ class Watch:
         try:
             while not self._over.is_set() and not self._all_unlocked():
                 self._over.wait(self._interval)
+            os.close(self._done)  # which makes the other end readable; whatever else ends this thread must not
         finally:
-            if self._agent is not None:
-                self._agent.close()
-            os.close(self._done)  # which makes the other end readable
+            self._hang_up()
 
     def _all_unlocked(self) -> bool:
         try:
@@ -72,11 +71,14 @@ class Watch:
                 self._agent = self._open_agent()
             # From the last to the first that is locked; what was unlocked may be locked again by then.
             return all(self._is_unlocked(self._agent, grip) for grip in self._left)
-        except UnlatchError:
-            if self._agent is not None:
-                self._agent.close()
-            self._agent = None
+        except (UnlatchError, OSError):  # OSError: too many open files, on a host where everything starts at once
+            self._hang_up()
             return False
+
+    def _hang_up(self) -> None:
+        if self._agent is not None:
+            self._agent.close()
+        self._agent = None
 
     def _is_unlocked(self, agent: Agent, grip: str) -> bool:
         known = keys.agent_key(agent, grip)
