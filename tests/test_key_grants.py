@@ -12,8 +12,11 @@ from waiting import until
 
 from unlatch.ask import boottime
 from unlatch.gnupg import ending, grant_end, keys
+from unlatch.gnupg.agent import Agent
 from unlatch.gnupg.ending import CHILD, SYSTEM, USER, NoEnder, Place
+from unlatch.gnupg.errors import NoReply
 from unlatch.gnupg.grants import Grant, NotASpan, Records, agent_life, is_over, parse_span
+from unlatch.gnupg.homes import Home
 from unlatch.secret import Secret
 
 GRIP = "A" * 40
@@ -223,6 +226,28 @@ def test_a_child_waits_for_its_end_and_goes_with_the_agent(kept: tuple[SoftwareK
     waiting(1000.0)
     home.restart()
     until(lambda: not children(), "the end of the child with the agent")
+
+
+def test_a_child_comes_again_when_the_agent_hangs(
+    kept: tuple[SoftwareKeys, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would call it a second time: so it tries until the agent answers, and the grant has an end."""
+    home, grip = kept
+    for name, value in home.house.environ().items():
+        monkeypatch.setenv(name, value)
+    tries: list[Home] = []
+
+    def hangs_at_first(of: Home) -> list[Agent]:
+        tries.append(of)
+        if len(tries) < 3:
+            raise NoReply("S.gpg-agent", 5.0)
+        return [home.agent()]
+
+    monkeypatch.setattr(grant_end, "_agents", hangs_at_first)
+    with home.agent() as agent:
+        arguments = grant_end.arguments_of([Grant(home.home.directory, grip, agent_life(agent.pid), boottime())])
+    grant_end.main([*arguments, "--wait"], again=0.01)
+    assert (len(tries), home.cached()) == (3, set())
 
 
 UNLOCKED_BY_A_USERS_SYSTEMD = """

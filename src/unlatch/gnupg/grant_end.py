@@ -15,7 +15,12 @@ import sys
 import time
 
 from unlatch.ask import boottime
-from unlatch.gnupg import ending, keys
+from unlatch.errors import UnlatchError
+from unlatch.gnupg import (
+    ending,
+    keys,
+    processes,  # noqa: F401  # what Agent needs later: a child waits for months, and the package may be exchanged
+)
 from unlatch.gnupg.agent import Agent
 from unlatch.gnupg.errors import NoAgent, TwoAgents
 from unlatch.gnupg.grants import Grant, Records, agent_life, is_over
@@ -25,26 +30,43 @@ _TIMERSPEC = struct.Struct(
     "@qqqq"
 )  # interval, then the first time, each as seconds and nanoseconds (timerfd_create(2))
 _ABSOLUTE = 1
+AGAIN_SECONDS = 30.0  # as RestartSec= of the timers' services (gnupg/ending.py)
 
 
-def main(arguments: list[str]) -> None:
-    """``HOME LIFE END GRIP... [--wait]``. Any trouble with an agent is raised, so that systemd calls again."""
+def main(arguments: list[str], again: float = AGAIN_SECONDS) -> None:
+    """``HOME LIFE END GRIP... [--wait]``. Any trouble with an agent is raised, so that systemd calls again.
+
+    With ``--wait`` there is nobody who would: it is tried again after ``again`` seconds, as long as the agent lives.
+    """
     directory, life, end, *grips = (each for each in arguments if each != "--wait")
     uid = os.geteuid()
     user_home = _home(uid)
     home = Home.find(dict(os.environ) | {"GNUPGHOME": directory}, uid, user_home)
     records = Records(directory, uid, os.environ, user_home)
-    if "--wait" in arguments and not _wait_until(float(end), life):
-        return  # the agent ended first
-    for agent in _agents(home):
-        with agent:
-            _end(agent, home, records, [Grant(directory, grip, life, float(end)) for grip in grips])
+    asked = [Grant(directory, grip, life, float(end)) for grip in grips]
+    if "--wait" not in arguments:
+        _end_in_each(home, records, asked)
+        return
+    come = float(end)
+    while _wait_until(come, life):  # else the agent ended first
+        try:
+            _end_in_each(home, records, asked)
+        except (UnlatchError, OSError):  # it hangs, or another one is in the way: the grant must not outlive that
+            come = boottime() + again
+        else:
+            return
 
 
 def arguments_of(grants: list[Grant]) -> list[str]:
     """The arguments with which this program ends these grants, which have one home, agent and end."""
     first = grants[0]
     return [first.directory, first.agent, repr(first.end), *(grant.grip for grant in grants)]
+
+
+def _end_in_each(home: Home, records: Records, asked: list[Grant]) -> None:
+    for agent in _agents(home):
+        with agent:
+            _end(agent, home, records, asked)
 
 
 def _end(agent: Agent, home: Home, records: Records, asked: list[Grant]) -> None:
@@ -77,12 +99,16 @@ def _agents(home: Home) -> list[Agent]:
 
 def _wait_until(end: float, life: str) -> bool:
     """Wait for a CLOCK_BOOTTIME; False when the agent ended before. Nothing wakes up in between."""
-    poller = select.poll()
-    timer = _timer(end)
-    poller.register(timer, select.POLLIN)
-    with contextlib.suppress(OSError, IndexError, ValueError):
-        poller.register(os.pidfd_open(int(life.split()[1])), select.POLLIN)
-    return dict(poller.poll()).get(timer) is not None
+    with contextlib.ExitStack() as opened:
+        poller = select.poll()
+        timer = _timer(end)
+        opened.callback(os.close, timer)
+        poller.register(timer, select.POLLIN)
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            agent = os.pidfd_open(int(life.split()[1]))
+            opened.callback(os.close, agent)
+            poller.register(agent, select.POLLIN)
+        return dict(poller.poll()).get(timer) is not None
 
 
 def _timer(end: float) -> int:
