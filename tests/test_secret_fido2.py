@@ -1,5 +1,7 @@
 """The keyslot fido2 with software keys (tests/ctap) under the real python-fido2: touch, and which key is meant."""
 
+import errno
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +10,11 @@ from typing import ClassVar
 import pytest
 from ctap.desk import PIN, SUBJECT, Cabinet, Desk
 from ctap.key import Key
+from fido2.ctap import CtapError
 from keyslot_contract import KeyslotContract, accepting
 
 from unlatch import base64url
-from unlatch.keyslots import editing
+from unlatch.keyslots import editing, key_troubles
 from unlatch.keyslots.editing import NewSlot
 from unlatch.keyslots.errors import SlotFailed
 from unlatch.keyslots.slots import Created, Helpers
@@ -457,3 +460,23 @@ def test_outputs_cross_the_cable_sealed(tmp_path: Path) -> None:
     salt = base64url.decode(cabinet.slot().params["salt"], "salt", 32)
     for secret in (*key.outputs, salt, PIN):
         assert secret[:12] not in wire
+
+
+def test_the_page_knows_what_is_said() -> None:
+    """Every sentence that docs/secrets-fido2.md explains is one that is said."""
+    page = (SOURCE.parents[1] / "docs" / "secrets-fido2.md").read_text()
+    rows = re.findall(r"^\| (.*?) \| .* \|$", page.split("## When it does not open")[1], re.MULTILINE)[1:]
+    said = [
+        key_troubles.none_plugged(),
+        key_troubles.other_keys(1),
+        key_troubles.WrongPin(7, replug=False),
+        key_troubles.paused(5),
+        key_troubles.last_try(1, "/dev/hidraw0"),
+    ]
+    for error in (PermissionError(errno.EACCES, ""), CtapError(0x2F), CtapError(0x06), CtapError(0x36)):
+        with pytest.raises(SlotFailed) as failed, key_troubles.translated("/dev/hidraw0"):
+            raise error
+        said.append(failed.value)
+    for row in rows:
+        assert any(error.why.startswith(row) for error in said), row
+    assert len(rows) == len(said)

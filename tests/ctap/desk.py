@@ -46,7 +46,7 @@ class Desk:
 
     def sleep(self, seconds: float) -> None:
         """Time passes, and somebody may do something meanwhile."""
-        self.hub.clock.now += seconds
+        self.hub.clock.pass_by(seconds)
         self.while_waiting()
 
     @contextlib.contextmanager

@@ -18,6 +18,8 @@ GENERATED_SIZE = 32  # bytes, before base64
 
 _TO = click.option("--to", "to", multiple=True, metavar="KEY", help="An OpenPGP key that opens it; may be repeated.")
 _FIDO2 = click.option("--fido2", is_flag=True, help="A security key that is plugged into this server opens it.")
+_NO_TOUCH = click.option("--no-touch", is_flag=True, help="fido2: the security key opens it without being touched.")
+_PIN = click.option("--pin", is_flag=True, help="fido2: the security key's PIN is asked each time.")
 _WORDS = click.option("--passphrase", is_flag=True, help="Six generated words, typed on the phone, open it.")
 
 
@@ -45,6 +47,8 @@ Examples:
 @click.argument("name")
 @_TO
 @_FIDO2
+@_NO_TOUCH
+@_PIN
 @_WORDS
 @click.option("--generate", is_flag=True, help="Make the secret: 32 random bytes in base64.")
 @click.option("--allow-unit", "units", multiple=True, metavar="UNIT", help="Only this systemd unit may open it (glob).")
@@ -53,6 +57,8 @@ def add(
     name: str,
     to: Sequence[str],
     fido2: bool,
+    no_touch: bool,
+    pin: bool,
     passphrase: bool,
     generate: bool,
     units: Sequence[str],
@@ -67,10 +73,12 @@ def add(
     """
     forbid_core_dumps()
     slots = [editing.NewSlot("gpg", "gpg", {"to": " ".join(to)})] if to else []
-    slots += [editing.NewSlot("fido2", "fido2", {})] if fido2 else []
+    slots += [editing.NewSlot("fido2", "fido2", _wishes(no_touch=no_touch, pin=pin))] if fido2 else []
     slots += [editing.NewSlot("passphrase", "words", {})] if passphrase else []
     if not slots:
         voice.fail("a secret needs a keyslot: --to KEY, --fido2 or --passphrase", code=voice.USAGE)
+    if (no_touch or pin) and not fido2:
+        voice.fail("--no-touch and --pin are about a security key, so they need --fido2", code=voice.USAGE)
     choice = persons.Choice(from_stdin, at_tty, reason, timeout)
     with secrets.told(name):
         header.check_name(name)
@@ -85,8 +93,12 @@ def add(
             allow_units=tuple(units),
         )
     voice.tell(f"{name} is stored; it opens with {_and([slot.kind for slot in slots])}")
+    if fido2:
+        voice.tell(
+            f"hint: security keys get lost; enrol a second one: unlatch secret add-slot {name} fido2 --label second"
+        )
     if fido2 and len(slots) == 1:
-        voice.tell(f"hint: enrol a second security key, or print words: unlatch secret add-slot {name} passphrase")
+        voice.tell(f"hint: or print words for the safe: unlatch secret paper {name}")
     return voice.OK
 
 
@@ -128,8 +140,8 @@ def show(name: str) -> int:
 @_TO
 @click.option("--label", default="", metavar="TEXT", help="What the keyslot is called; default: its kind.")
 @click.option("--choose", is_flag=True, help="passphrase: choose it, on the phone, instead of six generated words.")
-@click.option("--no-touch", is_flag=True, help="fido2: the security key opens it without being touched.")
-@click.option("--pin", is_flag=True, help="fido2: the security key's PIN is asked each time.")
+@_NO_TOUCH
+@_PIN
 @persons.options
 def add_slot(
     name: str,
@@ -147,7 +159,8 @@ def add_slot(
     """Open the secret NAME and give it one more keyslot."""
     choice = persons.Choice(from_stdin, at_tty, reason, timeout)
     wishes = {"to": " ".join(to)} if to else {}
-    wishes |= {option: "yes" for option, given in (("choose", choose), ("no-touch", no_touch), ("pin", pin)) if given}
+    wishes |= {"choose": "yes"} if choose else {}
+    wishes |= _wishes(no_touch=no_touch, pin=pin)
     calling = f"unlatch secret add-slot {name}"
     opening = secrets.open_named(name, choice, calling)
     with secrets.told(name):
@@ -251,7 +264,14 @@ def _given(question: str) -> Secret:
     return Secret(data)
 
 
+def _wishes(*, no_touch: bool, pin: bool) -> dict[str, str]:
+    return {wish: "yes" for wish, given in (("no-touch", no_touch), ("pin", pin)) if given}
+
+
 def _detail(slot: header.Slot) -> str:
+    if slot.kind == "fido2":
+        wanted = [wish for wish, name in (("touch", "touch"), ("PIN", "pin")) if slot.params.get(name) is True]
+        return f": {' and '.join(wanted) or 'neither touch nor PIN'}"
     keys = slot.params.get("to")
     return f": {', '.join(map(str, keys))}" if isinstance(keys, list) else ""
 
