@@ -293,10 +293,14 @@ def test_boot_order_fails(house: House, ntfy: Ntfy) -> None:
     text = house.settings.read_text().replace("unlock.test", "[::ffff:127.0.0.1]")
     house.settings.write_text(text)
     found = finding(house, "boot-order")
-    assert (found.state, found.hint) == ("warning", "unlatch answer")
+    assert (found.state, found.hint.splitlines()[0]) == ("warning", "unlatch answer")
     assert "the proxy (::ffff:127.0.0.1) and the server of the notifier it (127.0.0.1) are this very host" in found.text
     homeserver = boot_order.Facts((Needed("the server of the notifier it", "example.test", True),))
-    assert "after a boot nobody is rung before that is up" in boot_order.judge(homeserver, NOWHERE).text
+    found = boot_order.judge(homeserver, NOWHERE)
+    assert "after a boot nobody is rung before that is up" in found.text
+    assert found.hint == "unlatch answer"
+    there = boot_order.judge(homeserver._replace(guide=boot_order.GUIDE), NOWHERE)
+    assert there.hint == f"unlatch answer\nless {boot_order.GUIDE}"
 
 
 def test_boot_order_passes(house: House) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from unlatch.doctor.check import Check, Finding, Situation, ok, problem, unknown
 from unlatch.doctor.host.served import HOST_PAGE, page_places, served
+from unlatch.doctor.host.words import hold_page
 
 PROXIES = ("caddy", "nginx", "haproxy", "apache2", "httpd", "traefik", "envoy", "lighttpd", "h2o", "varnishd")
 _MAX_STATUS = 1 << 16
@@ -103,8 +104,7 @@ def judge(facts: Facts, situation: Situation) -> Finding:
         return ok("the page has no Unix socket")
     if facts.missing:
         text = f"{facts.path} is not there, so the proxy has nothing to reach"
-        start = situation.as_root("systemctl", "enable", "--now", "unlatch-page.socket")
-        return problem(text, start if facts.unit else "unlatch status")
+        return problem(text, hold_page(situation) if facts.unit else "unlatch status")
     barred = [(proxy, bar(facts, proxy)) for proxy in facts.proxies]
     let_in = [proxy.program for proxy, place in barred if not place]
     if let_in:
@@ -123,8 +123,8 @@ def judge(facts: Facts, situation: Situation) -> Finding:
 PAGE_SOCKET = Check(
     "page-socket",
     "a proxy that runs on this host may open the page's Unix socket, and search every directory above it",
-    "`SocketGroup=` with the proxy's group in `unlatch-page.socket.d/proxy.conf`, then `systemctl daemon-reload` and "
-    "`systemctl restart unlatch-page.socket unlatch.service`",
+    "`SocketGroup=` with the proxy's group in `unlatch-page.socket.d/proxy.conf`, then `systemctl daemon-reload`, "
+    "`systemctl stop unlatch-page.socket` and `systemctl restart unlatch.service`",
     Facts,
     probe,
     judge,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from unlatch.doctor.check import Check, Finding, Situation, ok, problem, unknown, warning
 from unlatch.doctor.host.served import place_of
-from unlatch.doctor.host.words import listed
+from unlatch.doctor.host.words import hold_page, listed
 
 SECONDS = 5.0
 UNITS = ("unlatch.socket", "unlatch-admin.socket", "unlatch-page.socket", "unlatch.service")
@@ -84,10 +84,12 @@ def judge(facts: Facts, situation: Situation) -> Finding:
     off = [unit.name for unit in needed if unit.enabled not in _ENABLED]
     if off == ["unlatch-page.socket"]:
         text = "unlatch-page.socket is not enabled: after the next boot nothing holds the page's address"
-        return warning(text, situation.as_root("systemctl", "enable", "--now", *off))
+        return warning(text, hold_page(situation))
     if off:
         text = f"{listed(off)} {'is' if len(off) == 1 else 'are'} not enabled: after the next boot nobody is rung"
-        return problem(text, situation.as_root("systemctl", "enable", "--now", *off))
+        # "enable --now" would not give the page's socket to a broker that runs already.
+        enable = situation.as_root("systemctl", "enable", *off)
+        return problem(text, f"{enable}\n{situation.as_root('systemctl', 'restart', 'unlatch.service')}")
     return ok("the broker's units are enabled: the next boot starts it")
 
 
@@ -127,7 +129,7 @@ def judge_user(facts: User, situation: Situation) -> Finding:
 BROKER_UNITS = Check(
     "units",
     "the units of the host's broker are enabled, so that the next boot starts them, and none has failed",
-    "`systemctl enable --now` as printed; `journalctl -u unlatch.service` for one that failed",
+    "`systemctl enable` and a restart as printed; `journalctl -u unlatch.service` for one that failed",
     Facts,
     probe,
     judge,

@@ -1,8 +1,9 @@
 """Words that several of the host's checks share. Pure."""
 
+import os
 from collections.abc import Iterable
 
-from unlatch.doctor.check import Situation, command
+from unlatch.doctor.check import Situation
 
 
 def listed(words: Iterable[str]) -> str:
@@ -16,9 +17,20 @@ def look_into_proxy(situation: Situation) -> str:
     return situation.as_root("grep", "-rn", "unlatch", "/etc/caddy", "/etc/nginx")
 
 
+def hold_page(situation: Situation) -> str:
+    """Have systemd hold the page's socket, now and at boot, whether or not the broker runs.
+
+    Not "enable --now": systemd gives a socket to no service that runs already. Nor "restart" of both at once: an asker who
+    waits can start the broker in between, before the socket is there.
+    """
+    enable = situation.as_root("systemctl", "enable", "unlatch-page.socket")
+    stop = situation.as_root("systemctl", "stop", "unlatch-page.socket")
+    return f"{enable}\n{stop}\n{situation.as_root('systemctl', 'restart', 'unlatch.service')}"
+
+
 def edit(situation: Situation, path: str) -> str:
     """Open the settings; then, for the host's broker, what makes them count."""
-    if path and not path.startswith("/etc/"):
-        return command("vi", path)
-    opened = situation.as_root("vi", path or "/etc/unlatch/unlatch.toml")
+    if path and not os.path.normpath(path).startswith("/etc/"):
+        return situation.edit(path)
+    opened = situation.edit(path or "/etc/unlatch/unlatch.toml")
     return f"{opened}\n{situation.as_root('systemctl', 'restart', 'unlatch.service')}"
