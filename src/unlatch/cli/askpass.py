@@ -11,7 +11,7 @@ import click
 
 from unlatch import origin, runtime
 from unlatch.ask import Released
-from unlatch.cli import admin, voice
+from unlatch.cli import admin, streams, voice
 from unlatch.errors import UnlatchError
 from unlatch.frontends import askpass
 from unlatch.frontends.asking import Phone, Wanted
@@ -46,6 +46,7 @@ def command(text: Sequence[str]) -> int:
 
 def main() -> None:
     """The entry point of ``unlatch-askpass``."""
+    streams.settle()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the end of this process withdraws its prompt
     sys.exit(quickly(sys.argv[1:]))
 

@@ -10,11 +10,14 @@ import os
 import sys
 from importlib import import_module
 
+from unlatch.cli import streams
+
 QUICK = {"card check": "unlatch.cli.card_check", "key check": "unlatch.cli.key_check"}
 
 
 def main() -> None:
     """The entry point."""
+    streams.settle()
     code = _quickly(sys.argv[1:])
     if code is not None:
         sys.exit(code)
