@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +16,15 @@ from real import absent
 
 from unlatch import __version__
 from unlatch.doctor.check import Situation
-from unlatch.setup import changes, files, journal
+from unlatch.setup import changes, files, journal, showing
 from unlatch.setup.changes import Change
 from unlatch.setup.files import ABSENT, FileState
 from unlatch.setup.hands import Hands, UsersHands, hands_for
 from unlatch.setup.journal import Journal, Units
 from unlatch.setup.places import find
-from unlatch.setup.undo import ChangedSince, Undo
+from unlatch.setup.session import aside
+from unlatch.setup.steps import Step
+from unlatch.setup.undo import ChangedSince, Conflict, Undo
 
 OTHER = 4242  # a uid that nobody has
 
@@ -87,6 +90,15 @@ def test_directories(tmp_path: Path) -> None:
     (tmp_path / "new" / "something").unlink()
     assert files.put(path, made, ABSENT) == ABSENT
     assert files.missing_above(f"{tmp_path}/a/b/c") == [f"{tmp_path}/a", f"{tmp_path}/a/b"]
+
+
+def test_directories_above_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``UNLATCH_CONFIG`` may be one; it counts from where we are."""
+    monkeypatch.chdir(tmp_path)
+    assert files.missing_above("conf") == []
+    assert files.missing_above("a/b/conf") == [f"{tmp_path}/a", f"{tmp_path}/a/b"]
+    files.put("conf", ABSENT, FileState("file", b"one\n", 0o600))
+    assert files.look("conf").data == b"one\n"
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -291,3 +303,28 @@ def test_differences_are_shown_as_people_know_them() -> None:
     assert "+\\xff" in lines
     assert lines[-1] == "mode of /f: 0644 to 0600"
     assert Hands().user == ""
+
+
+def test_colours_are_for_the_terminal_that_they_are_printed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard error may be one while the plan of a dry run goes into a file."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    step = Step("x", "y", (Change("/conf", text_file(b"a"), text_file(b"b")),))
+    assert "\x1b" not in "".join(showing.lines([step], whole=True, width=80))
+    assert "\x1b" in "".join(showing.lines([step], whole=False, width=80))
+
+
+@pytest.mark.parametrize(
+    ("original", "now", "typed"),
+    [
+        (b"", b"edited", "mv -T /conf /conf.mine"),
+        (b"first", b"edited", "mv -T /conf /conf.mine && cp -p /journal/1 /conf"),
+        (b"first", None, "cp -p /journal/1 /conf"),
+    ],
+)
+def test_what_to_type_for_a_file_that_was_changed(original: bytes, now: bytes | None, typed: str) -> None:
+    """Also for one that somebody removed, where there is nothing to put aside."""
+    since = Change("/conf", text_file(b"by setup"), ABSENT if now is None else text_file(now))
+    assert aside(Conflict(since, "/journal/1" if original else "")) == typed

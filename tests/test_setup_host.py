@@ -311,6 +311,35 @@ def test_what_a_user_plants_leads_root_nowhere(bare: Machine, planted: str, said
     assert not list((bare.root / "root/precious").iterdir())
 
 
+def test_what_is_typed_for_an_undo_is_done_with_the_users_rights(bare: Machine) -> None:
+    """The hint works as it stands; a link in the place that it names gets nothing into a directory of root's."""
+    bare.add_user("eve")
+    bare.shell("cd; mkdir -m 700 .gnupg; echo '# first' > .gnupg/gpg-agent.conf; chmod 600 .gnupg/*", user="eve")
+    setup(bare, *plain_options("eve"))
+    bare.shell("mkdir -p /etc/tmpfiles.d; echo more >> /home/eve/.gnupg/gpg-agent.conf")
+    bare.shell("cd; ln -s /etc/tmpfiles.d .gnupg/gpg-agent.conf.mine", user="eve")
+    before = sorted(os.listdir(bare.root / "etc/tmpfiles.d"))
+    done = setup(bare, "--undo", "--yes", check=False)
+    (typed,) = [line for line in done.err.splitlines() if " mv " in line]
+    bare.shell(typed.removeprefix("unlatch: hint: "))
+    assert sorted(os.listdir(bare.root / "etc/tmpfiles.d")) == before
+    assert (bare.root / "home/eve/.gnupg/gpg-agent.conf.mine").read_text().endswith("more\n")
+    setup(bare, "--undo", "--yes")
+    conf = bare.root / "home/eve/.gnupg/gpg-agent.conf"
+    assert (conf.read_text(), stat.S_IMODE(conf.stat().st_mode)) == ("# first\n", 0o600)
+
+
+def test_a_user_who_was_removed_does_not_keep_the_rest(bare: Machine) -> None:
+    """Nobody reads that gpg-agent.conf any more, and all else is taken back."""
+    bare.add_user("leaver")
+    setup(bare, *plain_options("leaver"))
+    bare.shell("userdel leaver")
+    done = setup(bare, "--undo", "--yes")
+    assert "gpg-agent.conf stays: there is no user leaver any more" in done.err
+    assert not (bare.root / "var/lib/unlatch-setup").exists()
+    assert not (bare.root / "etc/unlatch/unlatch.toml").exists()
+
+
 def test_roots_own_file_in_a_users_home_is_not_taken_over(bare: Machine) -> None:
     """Undoing could not give it back to root; so it is said whose it is."""
     bare.add_user("kept")

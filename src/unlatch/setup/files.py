@@ -98,7 +98,7 @@ def put(path: str, before: FileState, after: FileState) -> FileState:
 def missing_above(path: str) -> list[str]:
     """The directories above a path that are not there, outermost first."""
     missing: list[str] = []
-    folder = os.path.dirname(path)
+    folder = os.path.dirname(os.path.abspath(path))
     while not os.path.isdir(folder):
         missing.insert(0, folder)
         folder = os.path.dirname(folder)
@@ -107,7 +107,7 @@ def missing_above(path: str) -> list[str]:
 
 @contextlib.contextmanager
 def _directory(path: str) -> Iterator[tuple[int, str]]:
-    folder, name = os.path.split(path)
+    folder, name = os.path.split(os.path.abspath(path))
     holder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield holder, name

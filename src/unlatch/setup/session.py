@@ -2,12 +2,13 @@
 
 import os
 import shlex
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from unlatch import runtime
 from unlatch.cli import voice
-from unlatch.doctor.check import Situation
+from unlatch.doctor.check import Situation, command
 from unlatch.errors import UnlatchError
 from unlatch.settings import Unix
 from unlatch.setup import first_ring, own_commands, places, showing
@@ -19,7 +20,7 @@ from unlatch.setup.proxy_step import NoProxy
 from unlatch.setup.questions import Questions
 from unlatch.setup.run import Outcome, Scene, Setup
 from unlatch.setup.target import NoSuchUser, target
-from unlatch.setup.undo import ChangedSince, Undo, Undoing
+from unlatch.setup.undo import ChangedSince, Conflict, Undo, Undoing
 from unlatch.setup.units_step import CommandFailed, NotForService
 from unlatch.setup.wishes import Wishes
 
@@ -129,9 +130,11 @@ def _undoings(planned: list[Undoing], *, whole: bool) -> Iterator[str]:
             removed = change.after.kind == "absent"
             yield f"{'removes' if removed else 'changes'} {voice.clean(change.path)}"
             if whole or not removed:
-                yield from (f"  {line}" for line in showing.difference(change))
+                yield from (f"  {line}" for line in showing.difference(change, sys.stdout if whole else sys.stderr))
         elif entry.change is not None:
-            yield f"{voice.clean(entry.change.path)} is as it was already"
+            user = entry.change.user
+            state = f"stays: there is no user {user} any more" if Undo.is_gone(entry) else "is as it was already"
+            yield voice.clean(f"{entry.change.path} {state}")
 
 
 def _known(name: str, environ: Mapping[str, str]) -> str:
@@ -176,14 +179,31 @@ def _hint(error: UnlatchError) -> str:
 def _explain_conflicts(changed: ChangedSince) -> None:
     hints = []
     for conflict in changed.conflicts:
-        path = shlex.quote(conflict.since.path)
         voice.tell_plainly(f"{voice.clean(conflict.since.path)}, since setup wrote it:")
         for line in showing.difference(conflict.since):
             voice.tell_plainly(f"  {line}")
-        away = f"mv {path} {path}.mine"
-        hints.append(f"{away} && cp -p {shlex.quote(conflict.original)} {path}" if conflict.original else away)
+        hints.append(aside(conflict))
     voice.fail(
         f"{voice.clean(str(changed))}: nothing was undone",
         "keep your version aside and run --undo again:",
         *hints,
     )
+
+
+def aside(conflict: Conflict) -> str:
+    """The commands that put somebody's version aside and the original in its place, joined for a shell.
+
+    In another user's home they run as that user, and the original, which that user cannot reach, goes through the
+    shell's hands: there each of the names may be a link that leads root's own mv and cp to any place of the host.
+    """
+    path, user, now = conflict.since.path, conflict.since.user, conflict.since.after
+    become = ("runuser", "-u", user, "--") if user else ()
+    steps = []
+    if now.kind != "absent":
+        steps.append(command(*become, "mv", "-T", path, f"{path}.mine"))
+    if conflict.original and user:
+        install = command(*become, "install", "-m", f"{conflict.since.before.mode:04o}", "/proc/self/fd/0", path)
+        steps.append(f"{install} < {command(conflict.original)}")
+    elif conflict.original:
+        steps.append(command("cp", "-p", conflict.original, path))
+    return " && ".join(steps)

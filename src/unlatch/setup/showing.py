@@ -4,6 +4,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Iterator
+from typing import TextIO
 
 import click
 
@@ -34,8 +35,11 @@ def lines(steps: list[Step], *, whole: bool, width: int) -> Iterator[str]:
         yield from ("    " + line.replace("\t", "    ") for line in step.shown.splitlines())
 
 
-def difference(change: Change) -> Iterator[str]:
-    """What a change changes, fit for a terminal, in the usual colours; "..." where lines are left out."""
+def difference(change: Change, out: TextIO | None = None) -> Iterator[str]:
+    """What a change changes, fit for a terminal, in the usual colours; "..." where lines are left out.
+
+    ``out`` is where it is printed, standard error unless given.
+    """
     begun = False
     for line in changes.diff(change):
         if line.startswith("@@ "):
@@ -43,12 +47,12 @@ def difference(change: Change) -> Iterator[str]:
                 yield "..."
             begun = True
         elif begun or not line.startswith(("--- ", "+++ ")):
-            yield _painted(voice.clean(line.replace("\t", "    ")))
+            yield _painted(voice.clean(line.replace("\t", "    ")), out or sys.stderr)
 
 
-def _painted(line: str) -> str:
+def _painted(line: str, out: TextIO) -> str:
     """For a terminal that has colours (https://no-color.org)."""
-    plain = not sys.stderr.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
+    plain = not out.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
     colour = {"+": "green", "-": "red"}.get(line[:1])
     return line if plain or colour is None else click.style(line, fg=colour)
 
@@ -58,7 +62,9 @@ def _change(change: Change, *, whole: bool) -> Iterator[str]:
     kind = " (a directory)" if change.after.kind == "directory" else ""
     yield f"{_INDENT}{label:<{_LABEL}}{voice.clean(change.path)}{kind}"
     if not kind and (whole or not changes.is_new(change)):
-        yield from (f"{_INDENT}  {line}" for line in difference(change))
+        # A plan that is all there is to see goes to standard output, into a file or a pager perhaps.
+        out = sys.stdout if whole else sys.stderr
+        yield from (f"{_INDENT}  {line}" for line in difference(change, out))
 
 
 def _labelled(label: str, text: str, width: int) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Put back everything that setup changed, byte for byte; or nothing at all, when somebody changed it since."""
 
 import hashlib
+import pwd
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -54,20 +55,20 @@ class Undo:
             UnlatchError, OSError: something cannot be looked at.
         """
         entries = [entry for entry in reversed(self._journal.entries) if not self._user or self._is_theirs(entry)]
-        owners = {key: entry for entry in entries if (key := _key(entry))}
+        owners = {key: entry for entry in entries if (key := _key(entry)) and not self.is_gone(entry)}
         present = {key: self._hands(entry).look(key[1]) for key, entry in owners.items()}
         settled = _settled(entries, present)
         planned, conflicts = [], []
         for entry in entries:
             change, key = entry.change, _key(entry)
-            if change is None or key is None or entry.number in settled:
+            if change is None or key is None or entry.number in settled or self.is_gone(entry):
                 planned.append(Undoing(entry, None))
             elif _is(present[key], change):
                 planned.append(Undoing(entry, change._replace(before=present[key], after=change.before)))
             else:
                 original = self._journal.original(entry) if change.before.kind == "file" else ""
                 conflicts.append(Conflict(change._replace(before=change.after, after=present[key]), original))
-            if change is not None and key is not None:
+            if change is not None and key in present:
                 present[key] = change.before
         if conflicts:
             raise ChangedSince(conflicts)
@@ -105,6 +106,17 @@ class Undo:
             situation = target(change.user, entry.gnupghome, self._environ, self._caller)
             tell(f"{situation.user}'s gpg-agent reads its file anew, and forgets every passphrase that it keeps")
             agent_step.reload(self._hands(entry), situation)
+
+    @staticmethod
+    def is_gone(entry: Entry) -> bool:
+        """Whether its user was removed from this host: nobody's gpg-agent reads that file any more."""
+        if entry.change is None or not entry.change.user:
+            return False
+        try:
+            pwd.getpwnam(entry.change.user)
+        except KeyError:
+            return True
+        return False
 
     def _is_theirs(self, entry: Entry) -> bool:
         return bool(entry.gnupghome) and entry.change is not None and entry.change.user == self._user
