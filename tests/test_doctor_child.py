@@ -1,10 +1,14 @@
 """Doctor's probes run as somebody else, and what they say is believed no further than it must be."""
 
+import contextlib
 import json
 import math
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -177,6 +181,51 @@ def test_what_it_started_ends_with_it(house: House) -> None:
 
 class Number(NamedTuple):
     value: int
+
+
+# Its tracer is told of a process's end before its parent, and says nothing on.
+TRACER = """
+import ctypes, os, sys
+child = int(open(sys.argv[1]).read())
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long] * 4
+if libc.ptrace(0x4206, child, 0, 0):  # PTRACE_SEIZE
+    sys.exit(os.strerror(ctypes.get_errno()))
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_process_that_ends_for_nobody_holds_up_nobody(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that a dead file system holds is left behind; here a tracer keeps it from its parent."""
+    if os.getuid() != 0:
+        absent("only root may trace any process")
+    monkeypatch.setattr(child, "END_SECONDS", 0.2)
+    name = tmp_path / "pid"
+    os.mkfifo(name)
+    tracer = subprocess.Popen(
+        [sys.executable, "-c", TRACER, str(name)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    began = time.monotonic()
+    try:
+        with pytest.raises(child.NotFinished, match="no answer"):
+            child.run_as(situation(house), lambda: _tell_pid(str(name)), 2)
+        assert time.monotonic() - began < 10
+        assert tracer.stdout is not None
+        assert tracer.stdout.readline() == "ready\n"
+    finally:
+        tracer.communicate(timeout=10)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, 0)
+
+
+def _tell_pid(name: str) -> bytes:
+    with open(name, "w") as file:
+        file.write(str(os.getpid()))
+    time.sleep(60)
+    return b""
 
 
 def check(probe: Any, judge: Any = lambda found, _: ok(str(found.value))) -> Check[Number]:

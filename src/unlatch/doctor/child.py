@@ -18,6 +18,8 @@ from unlatch.doctor.facts import MAX_FACTS
 from unlatch.errors import UnlatchError
 
 SECONDS = 20.0  # for one probe; the slowest (an interpreter that starts on a busy machine) takes a second
+END_SECONDS = 2.0  # for a process that was killed
+_PAUSE = 0.001
 FAILED = b"!"  # what starts the words of a probe that raised
 
 
@@ -71,11 +73,17 @@ def _hear(pipe: int, seconds: float) -> bytes:
 
 
 def _end(pid: int) -> None:
-    """End the child and what it left in its process group."""
+    """End the child and what it left in its process group.
+
+    One that waits for a file system (fuse(4), NFS) which does not answer may end for nobody, and such a file system may
+    be the user's own: it is left behind then, and reaped by init.
+    """
     for target in (-pid, pid):  # it may not have had its own session yet
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(target, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    until = time.monotonic() + END_SECONDS
+    while os.waitpid(pid, os.WNOHANG)[0] == 0 and time.monotonic() < until:
+        time.sleep(_PAUSE)
 
 
 def _child(situation: Situation, work: Callable[[], bytes], pipe: int, seconds: float) -> NoReturn:
