@@ -84,7 +84,7 @@ def judge(facts: Facts, situation: Situation) -> Finding:
     line = f"{ALLOW}" if not facts.allowed else f"{FORBID}" if facts.forbidden else ""
     path = f"{situation.gnupghome}/gpg-agent.conf"
     if not facts.allowed:
-        add = situation.as_user("sh", "-c", f'echo {ALLOW} >> "$0"', path)
+        add = situation.as_user("sh", "-c", f'printf "\\n%s\\n" {ALLOW} >> "$0"', path)
         return problem(
             f'"unlatch key unlock" needs the line {line} in gpg-agent.conf', f"{add}\n{conf.reload(situation)}"
         )
