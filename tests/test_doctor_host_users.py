@@ -1,6 +1,9 @@
 """Who would be rung for all users of a host, and by how many ways."""
 
+import ctypes
+import os
 import pwd
+from pathlib import Path
 
 import pytest
 from doctor_host import CHECKS, examine, finding, situation_of
@@ -90,3 +93,34 @@ def test_hints_of_the_hosts_file_are_for_root() -> None:
     facts = users.Facts("/etc/unlatch/unlatch.toml", (), ("alex",), ())
     (found,) = CHECKS["other-users"].judge(facts, NOWHERE._replace(caller=1000))  # type: ignore[misc]
     assert found.hint == "sudo vi /etc/unlatch/unlatch.toml\nsudo systemctl restart unlatch.service"
+
+
+def test_another_users_settings_are_opened_with_that_users_rights() -> None:
+    """Root's editor would write through that user's links, and take a path with a dash in front for its own option."""
+    for path, typed in {
+        "/home/api/.config/unlatch/unlatch.toml": "vi /home/api/.config/unlatch/unlatch.toml",
+        "-c!reboot": "vi -- '-c!reboot'",
+        "/etc/../tmp/x": "vi /etc/../tmp/x",
+    }.items():
+        facts = users.Facts(path, (), ("alex",), ())
+        situation = NOWHERE._replace(user="api", uid=1000, caller=0)
+        (found,) = CHECKS["other-users"].judge(facts, situation)  # type: ignore[misc]
+        assert found.hint == f"runuser --pty -u api -- {typed}"
+
+
+def test_what_a_link_leads_to_is_not_opened_for_a_look(tmp_path: Path) -> None:
+    """Root would start a watchdog with that, and with it the machine's end."""
+    (tmp_path / ".gnupg").mkdir()
+    os.mkfifo(tmp_path / "device")
+    (tmp_path / ".gnupg/gpg-agent.conf").symlink_to(tmp_path / "device")
+    libc = ctypes.CDLL(None)
+    watch = libc.inotify_init1(os.O_NONBLOCK)
+    assert libc.inotify_add_watch(watch, os.fsencode(tmp_path / "device"), 0x20) > 0  # IN_OPEN
+    try:
+        assert not users._asks(str(tmp_path))
+        with pytest.raises(BlockingIOError):
+            os.read(watch, 4096)
+        os.close(os.open(tmp_path / "device", os.O_RDONLY | os.O_NONBLOCK))
+        assert os.read(watch, 4096)  # it would have been seen
+    finally:
+        os.close(watch)

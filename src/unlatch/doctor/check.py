@@ -4,6 +4,7 @@ The two are apart for two reasons. A judge is a table of cases to test. And the 
 process that the user may disturb: so it reports facts, never sentences or commands for root to type.
 """
 
+import os
 import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
@@ -73,6 +74,17 @@ class Situation(NamedTuple):
     def as_root(self, *words: str) -> str:
         """A command for the hint that must run as root, quoted for a shell."""
         return command(*words) if self.caller == 0 else command("sudo", *words)
+
+    def edit(self, path: str) -> str:
+        """A command for the hint that opens a settings file. One outside of /etc may be another user's choice: root
+        gives an editor that user's rights for it, a terminal of its own, and no word that begins with a dash.
+        """
+        if os.path.normpath(path).startswith("/etc/"):
+            return self.as_root("vi", path)
+        dashes = ["--"] if path.startswith("-") else []
+        if self.caller == self.uid:
+            return command("vi", *dashes, path)
+        return command("runuser", "--pty", "-u", self.user, "--", "vi", *dashes, path)
 
 
 def command(*words: str) -> str:

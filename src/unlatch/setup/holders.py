@@ -108,12 +108,12 @@ def _places(known: list[Account], units: tuple[str, ...]) -> dict[Account, list[
     # look everywhere but on strict network file systems.
     root = Account("root", 0, 0, "/root")
     for file in _unit_files(units):
-        user, directories = homes_of_unit(_read(file).decode("utf-8", "replace"))
+        user, directories = homes_of_unit(read(file).decode("utf-8", "replace"))
         account = by_name.get(user) or by_name.get("root") or root
         places[account] = list(dict.fromkeys([*places.get(account, []), *directories]))
     for account in known:
         # What unlatch-agent@USER.service reads (systemd.exec(5), EnvironmentFile=).
-        for line in _read(AGENT_ENVIRONMENT.format(account.name)).decode("utf-8", "replace").splitlines():
+        for line in read(AGENT_ENVIRONMENT.format(account.name)).decode("utf-8", "replace").splitlines():
             places[account] += homes_of_unit(f"Environment={line.strip()}")[1]
     return places
 
@@ -146,11 +146,11 @@ def _of_account(account: Account, files: list[str], pinentry: str, seconds: floa
 
 
 def _names(file: str, pinentry: str) -> bool:
-    named = values(_read(file)).get("pinentry-program", "")
+    named = values(read(file)).get("pinentry-program", "")
     return bool(named) and os.path.realpath(named) == os.path.realpath(pinentry)
 
 
-def _read(file: str) -> bytes:
+def read(file: str) -> bytes:
     """The beginning of a regular file; whatever else is there, or cannot be read, is empty to us."""
     try:
         # Looking at what a name leads to opens nothing: a fifo does not wait, a device does not start.

@@ -77,9 +77,7 @@ def judge(facts: Facts, situation: Situation) -> Finding:
         does = "refuses" if rule.action == "refuse" else "sends to a terminal"
         when = f" where {rule.condition}" if rule.condition else ""
         text = f"rule {rule.number} {does} prompts that come from services without a terminal{when}"
-        return warning(
-            text, situation.as_root("vi", facts.path) if facts.path.startswith("/etc/") else command("vi", facts.path)
-        )
+        return warning(text, situation.edit(facts.path))
     if facts.blocking:
         rule = facts.blocking[0]
         return ok(f"prompts ring; rule {rule.number} lets those not whose {rule.condition}")

@@ -57,7 +57,7 @@ def _policy(settings: Settings) -> Policy:
 
 def judge(facts: Facts, situation: Situation) -> Finding:
     """Say who is rung, so that the wrong person is noticed before the night."""
-    edit = situation.as_root("vi", facts.path or "/etc/unlatch/unlatch.toml")
+    edit = situation.edit(facts.path or "/etc/unlatch/unlatch.toml")
     if facts.why == "config":
         return problem(f"the broker cannot work with its file: {facts.text}", command("unlatch", "config", "check"))
     if facts.why:
@@ -75,7 +75,7 @@ def judge(facts: Facts, situation: Situation) -> Finding:
 
 def _name_somebody(situation: Situation, path: str) -> str:
     """Make the file, or change it."""
-    return situation.as_root("vi", path) if path else situation.as_root("unlatch", "setup")
+    return situation.edit(path) if path else situation.as_root("unlatch", "setup")
 
 
 WHO_IS_RUNG = Check(

@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import stat
 from typing import NamedTuple
 
 from unlatch.broker.connections import overflow_uid
@@ -14,7 +13,7 @@ from unlatch.doctor.host.words import edit, listed
 from unlatch.errors import Refused
 from unlatch.prompt import Prompt
 from unlatch.settings import NotifierSettings, Settings
-from unlatch.setup import agent_conf
+from unlatch.setup import agent_conf, holders
 
 MOST_USERS = 64  # named in the settings, or with a gpg-agent of ours
 
@@ -97,15 +96,9 @@ def _uid(name: str) -> int | None:
 
 def _asks(home: str) -> bool:
     """Whether this home's gpg-agent calls our pinentry, as far as we may see."""
-    try:
-        # Somebody's own file: it may be a fifo that nobody writes to.
-        opened = os.open(f"{home}/.gnupg/gpg-agent.conf", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    with open(opened, "rb") as file:
-        regular = stat.S_ISREG(os.fstat(opened).st_mode)
-        text = file.read(agent_conf.MAX_FILE) if regular else b""
-    return os.path.basename(agent_conf.values(text).get("pinentry-program", "")) == "pinentry-unlatch"
+    # Somebody's own file, or link: it may lead to a fifo that nobody writes to, or to a watchdog that opening starts.
+    options = agent_conf.values(holders.read(f"{home}/.gnupg/gpg-agent.conf"))
+    return os.path.basename(options.get("pinentry-program", "")) == "pinentry-unlatch"
 
 
 def judge(facts: Facts, situation: Situation) -> list[Finding]:

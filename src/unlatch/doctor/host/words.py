@@ -1,6 +1,7 @@
 """Words that several of the host's checks share. Pure."""
 
 import os
+import os
 from collections.abc import Iterable
 
 from unlatch.doctor.check import Situation
