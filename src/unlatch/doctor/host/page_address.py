@@ -95,8 +95,8 @@ def _judge_one(place: Place, facts: Facts, change: str, situation: Situation) ->
 PAGE_ADDRESS = Check(
     "page-address",
     "the page listens where no other user of this host can take its place, and nobody is between it and the proxy",
-    "no `listen` in `unlatch.toml`, `systemctl enable unlatch-page.socket` and `systemctl restart unlatch.service`; with "
-    "the proxy on another machine, an address of a private network, held by systemd",
+    "no `listen` in `unlatch.toml`, `systemctl enable unlatch-page.socket` and `systemctl restart unlatch.service`; "
+    "with the proxy on another machine, an address of a private network, held by systemd",
     Facts,
     probe,
     judge,

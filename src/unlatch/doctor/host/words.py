@@ -1,7 +1,6 @@
 """Words that several of the host's checks share. Pure."""
 
 import os
-import os
 from collections.abc import Iterable
 
 from unlatch.doctor.check import Situation
@@ -21,8 +20,8 @@ def look_into_proxy(situation: Situation) -> str:
 def hold_page(situation: Situation) -> str:
     """Have systemd hold the page's socket, now and at boot, whether or not the broker runs.
 
-    Not "enable --now": systemd gives a socket to no service that runs already. Nor "restart" of both at once: an asker who
-    waits can start the broker in between, before the socket is there.
+    Not "enable --now": systemd gives a socket to no service that runs already. Nor "restart" of both at once: an asker
+    who waits can start the broker in between, before the socket is there.
     """
     enable = situation.as_root("systemctl", "enable", "unlatch-page.socket")
     stop = situation.as_root("systemctl", "stop", "unlatch-page.socket")
