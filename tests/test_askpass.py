@@ -1,20 +1,17 @@
 """askpass: what the texts of ssh, sudo and git mean, and the real programs that ask through it."""
 
-import base64
-import http.server
 import os
 import re
 import shutil
-import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from git_server import repository
 from house import UNLATCH, House
-from real import real
 from real_gnupg import finish
 from service_user import NAME, ServiceUser
+from sudoers import sudoer_of
 from waiting import until
 
 from unlatch.frontends import askpass
@@ -185,24 +182,9 @@ def test_nothing_is_printed_without_an_answer(house: House, way: str) -> None:
 
 @pytest.fixture
 def sudoer(house: House) -> Iterator[ServiceUser]:
-    """A service user who may become root with a password; PAM and sudoers are those of a private namespace."""
-    real("sudo")
-    place = house.root / ".config" / "unlatch"
-    place.mkdir(parents=True)
-    house.settings.rename(place / "unlatch.toml")
-    etc = house.root / "etc"
-    etc.mkdir()
-    hashed = house.run("openssl", "passwd", "-6", "-stdin", feed=PASSPHRASE).decode().strip()
-    (etc / "shadow").write_text(f"{NAME}:{hashed}:20000:0:99999:7:::\n")
-    (etc / "pam").write_text("auth required pam_unix.so nodelay\naccount required pam_permit.so\n")
-    (etc / "sudoers").write_text(f"Defaults timestamp_timeout=0, passwd_tries=2\n{NAME} ALL=(ALL) ALL\n")
-    user = ServiceUser(house)
-    places = {"pam": "/etc/pam.d/sudo", "sudoers": "/etc/sudoers", "shadow": "/etc/shadow"}
-    over = "".join(f"mount --bind {etc}/{name} {place}; " for name, place in places.items())
-    prepare = f"chown -R 0:0 {etc}; chmod 440 {etc}/sudoers; mount -t tmpfs none /etc/sudoers.d; {over}"
-    subprocess.run([*user.enter, "sh", "-ec", prepare], check=True, timeout=30)
-    yield user
-    user.close()
+    """A service user who may become root with a password."""
+    with sudoer_of(house, PASSPHRASE) as user:
+        yield user
 
 
 def test_sudo(house: House, sudoer: ServiceUser) -> None:
@@ -223,38 +205,9 @@ def test_sudo(house: House, sudoer: ServiceUser) -> None:
     assert finish(denied)[0] == 1
 
 
-class _Git(http.server.SimpleHTTPRequestHandler):
-    """A repository behind a user name and a password (RFC 7617)."""
-
-    def do_GET(self) -> None:
-        right = base64.b64encode(b"alex:correct horse").decode()
-        if self.headers.get("Authorization") != f"Basic {right}":
-            self.send_response(401)
-            self.send_header("WWW-Authenticate", 'Basic realm="git"')
-            self.end_headers()
-            return
-        super().do_GET()
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
-
 def test_git(house: House) -> None:
     """git asks for user name and password apart, and clones with them."""
-    real("git")
-    work = house.root / "work"
-    identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-    house.run("git", "init", "-q", work)
-    house.run("git", "-C", work, *identity, "commit", "-q", "--allow-empty", "-m", "one")
-    house.run("git", "clone", "-q", "--bare", work, house.root / "www" / "repo.git")
-    house.run("git", "-C", house.root / "www" / "repo.git", "update-server-info")
-
-    def handler(*arguments: object) -> _Git:
-        return _Git(*arguments, directory=str(house.root / "www"))  # type: ignore[arg-type]
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:  # type: ignore[arg-type]
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/repo.git"
+    with repository(house, {"alex": "correct horse"}) as url:
         cloning = house.start("git", "clone", "-q", url, house.root / "copy", GIT_ASKPASS=str(ASKPASS))
         page = house.open(house.phone.ring(1)["link"])
         assert page.prompt is not None
@@ -262,7 +215,6 @@ def test_git(house: House) -> None:
         page.unlock(b"alex")
         house.open(house.phone.ring(2)["link"]).unlock(PASSPHRASE)
         code, _, err = finish(cloning)
-        server.shutdown()
     assert code == 0, err
     assert (house.root / "copy" / ".git").is_dir()
 

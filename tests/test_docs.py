@@ -226,3 +226,12 @@ def test_notifier_script(inbox: http.server.HTTPServer, tmp_path: Path) -> None:
     arguments = (tmp_path / "argv").read_text()
     assert "curl" in arguments
     assert "FRAGMENT" not in arguments
+
+
+def test_faults() -> None:
+    """What is said of a damaged secret stands in its page, for each of the faults that are tested."""
+    text = (ROOT / "docs/secrets.md").read_text()
+    faults = json.loads((ROOT / "tests/vectors/secrets/faults.json").read_text())
+    assert len(faults) >= 40
+    for said in {fault["says"] for fault in faults}:
+        assert said.removeprefix("malformed") != said or said in text, said
