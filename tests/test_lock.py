@@ -9,7 +9,14 @@ from software_keys import FIRST, PRESET, SECOND, YEARS, SoftwareKeys
 
 from unlatch.cli import lock
 from unlatch.errors import UnlatchError
-from unlatch.gnupg.locking import Locked
+from unlatch.gnupg import keys, locking
+from unlatch.gnupg.errors import CardFault
+from unlatch.gnupg.grants import Records
+from unlatch.gnupg.homes import Home
+from unlatch.gnupg.keyring import HomeKey
+from unlatch.gnupg.locking import Locked, Place, lock_cards, lock_keys
+
+PLACE = Place(Home.find({}, 65534, "/nonexistent"), Records("/nonexistent/.gnupg", 65534, {}, "/nonexistent"))
 
 
 @pytest.fixture
@@ -98,6 +105,62 @@ def test_both_of_two_agents_are_locked(home: SoftwareKeys) -> None:
         "unshare", "--mount", "sh", "-c", TWO_AGENTS, UNLATCH, FIRST.decode(), SECOND.decode()
     ).decode()
     assert sorted(line.split()[1] for line in out.splitlines()) == ["<a@x>", "<b@x>"]
+
+
+class _Agent:
+    """An agent that a test invents: what it was told, and at which command it fails."""
+
+    def __init__(self, fails_at: str = "") -> None:
+        self.fails_at = fails_at
+        self.told: list[str] = []
+
+    def ask(self, command: str, **_: object) -> bytes:
+        self.told.append(command)
+        if command == self.fails_at:
+            raise CardFault(100663404, "Card error")
+        return b""
+
+    def status(self, command: str, **_: object) -> list[tuple[str, str]]:
+        self.ask(command)
+        return [("SERIALNO", "D276000124010304FF51000000010000")]
+
+    def __enter__(self) -> "_Agent":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_a_card_that_cannot_be_asked_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Perhaps it is unlocked: that is no "nothing was unlocked", and the daemon that knows its PIN is ended."""
+    agent = _Agent("SCD APDU 00200081")
+    monkeypatch.setattr(locking, "agents", lambda _: [agent])
+    (told,) = lock_cards(PLACE)
+    assert isinstance(told.trouble, CardFault)
+    assert agent.told[-1] == "SCD KILLSCD"
+
+
+def test_one_agent_that_fails_keeps_no_other_from_being_locked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two, the second has its turn after the first has refused."""
+    first, second = _Agent("KEYINFO --list --with-ssh --ssh-fpr=sha256"), _Agent()
+    monkeypatch.setattr(locking, "agents", lambda _: [first, second])
+    monkeypatch.setattr(keys, "find", lambda *_: [])
+    (told,) = lock_keys(PLACE)
+    assert isinstance(told.trouble, CardFault)
+    assert "RELOADAGENT" in second.told
+
+
+def test_every_key_is_forgotten_before_anything_that_takes_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gpg may stand before a locked keyring when it is asked for names: the agent has forgotten by then."""
+    agent = _Agent()
+
+    def find(*_: object) -> list[HomeKey]:
+        assert "RELOADAGENT" in agent.told
+        return []
+
+    monkeypatch.setattr(locking, "agents", lambda _: [agent])
+    monkeypatch.setattr(keys, "find", find)
+    assert lock_keys(PLACE) == []
 
 
 def test_every_kind_has_its_turn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,6 +100,10 @@ def troubles(agent: Agent) -> Iterator[None]:
         raise missing() from None
     except NoReply as error:
         raise _silent(agent, error.seconds) from None
+    except GpgError as error:
+        if error.code >> 8 == _HOST_STATUS:
+            raise missing() from None
+        raise
 
 
 def present(agent: Agent, *, patient: bool = True, seconds: float = QUICK_SECONDS) -> tuple[str, ...]:
@@ -321,12 +325,7 @@ def _ask_card(agent: Agent, aid: str, seconds: float) -> int | None:
     """The card's own word about its PIN: 9000, 63Cx or 6983; None if it gives none."""
     if not card.tells_status(aid):
         return _BLOCKED_WORD if status_of(agent, seconds=seconds).pin == 0 else None
-    try:
-        word = int.from_bytes(agent.ask("SCD APDU 00200082", seconds=seconds)[-2:], "big")
-    except GpgError as error:
-        if error.code >> 8 == _HOST_STATUS:
-            raise missing() from None
-        raise
+    word = int.from_bytes(agent.ask("SCD APDU 00200082", seconds=seconds)[-2:], "big")
     known = word in (_VERIFIED, _BLOCKED_WORD) or word & 0xFFF0 == _TRIES_LEFT
     return (_BLOCKED_WORD if word == _TRIES_LEFT else word) if known else None
 

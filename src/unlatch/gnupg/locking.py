@@ -15,9 +15,9 @@ from unlatch.errors import UnlatchError
 from unlatch.gnupg import card_access, ending, keys
 from unlatch.gnupg.agent import Agent
 from unlatch.gnupg.card import UNLOCKED, is_openpgp, number_of, tells_status
-from unlatch.gnupg.card_errors import Hung, Occupied
+from unlatch.gnupg.card_errors import Empty, HeldByAnother, Hung, NoDaemon, NoReader, Occupied, Unused
 from unlatch.gnupg.children import children_of
-from unlatch.gnupg.errors import GpgError, NoAgent, TwoAgents
+from unlatch.gnupg.errors import BrokenPipe, CardDaemonEnded, GpgError, NoAgent, TwoAgents
 from unlatch.gnupg.grants import Records
 from unlatch.gnupg.homes import Home
 from unlatch.gnupg.keyring import HomeKey
@@ -26,6 +26,8 @@ from unlatch.gnupg.reading import Unreadable
 _REFERENCES = (0x81, 0x82, 0x83)  # PW1 for signing, PW1 for the rest, PW3 (OpenPGP card 3.4, 7.2.2)
 _VERIFIED = b"\x90\x00"
 _PATIENCE = 2.0  # seconds for an agent to answer at all
+# Nothing that could be unlocked: no card, none that this agent has, or a scdaemon that has just begun.
+_NO_CARD = (NoReader, Empty, HeldByAnother, Unused, NoDaemon, BrokenPipe, CardDaemonEnded)
 
 
 class Locked(NamedTuple):
@@ -80,25 +82,31 @@ def forget(agent: Agent, place: Place, found: list[HomeKey]) -> None:
 
 
 def _in_each(place: Place, what: str, lock: Callable[[Agent, Place], list[Locked]]) -> list[Locked]:
-    done = []
+    done: list[Locked] = []
     try:
-        for agent in agents(place.home):
+        found = agents(place.home)
+    except (UnlatchError, OSError) as error:
+        return [Locked(what, error)]
+    for agent in found:
+        try:
             with agent:
                 done += lock(agent, place)
-    except (UnlatchError, OSError) as error:
-        done.append(Locked(what, error))
+        except (UnlatchError, OSError) as error:  # the other agent has its turn
+            done.append(Locked(what, error))
     return done
 
 
 def _lock_keys(agent: Agent, place: Place) -> list[Locked]:
     known = [HomeKey(key) for key in keys.agent_keys(agent)]
-    with contextlib.suppress(Unreadable):  # then they have no names, which must not keep anybody from locking
+    cached = {key.grip for key in known if key.agent.cached}
+    # First of all, as what comes then asks gpg and systemd, which may take their time. It forgets what has no keygrip,
+    # too: passphrases of files, and those that were verified a moment ago.
+    agent.ask("RELOADAGENT")
+    with contextlib.suppress(Unreadable):  # then they have no names
         known = keys.find(agent, place.home, ())
     forget(agent, place, [key for key in known if key.in_software])
-    # What has no keygrip as well: passphrases of files, and those that were verified a moment ago.
-    agent.ask("RELOADAGENT")
     left = {key.grip for key in keys.agent_keys(agent) if key.cached}
-    return [Locked(_called(key), StillCached() if key.grip in left else None) for key in known if key.agent.cached]
+    return [Locked(_called(key), StillCached() if key.grip in left else None) for key in known if key.grip in cached]
 
 
 class StillCached(UnlatchError):
@@ -131,8 +139,13 @@ def _lock_cards(agent: Agent, _place: Place) -> list[Locked]:
         verified = [aid for aid in _cards(agent) if _is_verified(agent, aid)]
     except (Hung, Occupied) as trouble:
         return [_end_daemon(agent, trouble)]
+    except _NO_CARD:
+        return []
     except UnlatchError:
-        return []  # no reader, no card, or none of a kind that we know
+        # Nobody knows what the card would do now. It is told, and what can be done is done.
+        with contextlib.suppress(UnlatchError):
+            card_access.renew(agent)
+        raise
     if not verified:
         return []
     for aid in verified:
