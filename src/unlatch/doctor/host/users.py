@@ -125,7 +125,8 @@ def judge_one_notifier(facts: Facts, situation: Situation) -> Finding:
     """When the only way to a phone is down, nobody is rung."""
     alone = [rung for rung in facts.rung if len(rung.notifiers) == 1]
     if not alone:
-        return ok("nobody hangs on one notifier alone")
+        nobody = not any(rung.notifiers for rung in facts.rung)
+        return ok("no notifier rings anybody" if nobody else "nobody hangs on one notifier alone")
     names = sorted({rung.notifiers[0] for rung in alone})
     text = f"for {listed([rung.user for rung in alone])} only one notifier rings ({listed(names)})"
     return warning(f"{text}; when it is down, nobody is rung", edit(situation, facts.file))
