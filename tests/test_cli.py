@@ -614,6 +614,15 @@ def test_the_log_reads_the_rotated_file_first_and_passes_over_what_is_broken(
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [new]
 
 
+def test_a_log_that_is_no_file_holds_up_nobody(runtime: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its directory is the broker's, and root reads it: a fifo there, or what a link leads to, is not opened."""
+    runtime.mkdir()
+    os.mkfifo(runtime / "fifo")
+    (runtime / "audit.jsonl").symlink_to(runtime / "fifo")
+    assert run(["log"]) == 1
+    assert f"{runtime}/audit.jsonl is not a regular file" in capsys.readouterr().err
+
+
 def test_no_value_in_the_log_poses_as_another(runtime: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever is not a plain word is quoted: no blank of any kind begins a name=value of its own."""
     runtime.mkdir()

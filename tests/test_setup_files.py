@@ -328,3 +328,9 @@ def test_what_to_type_for_a_file_that_was_changed(original: bytes, now: bytes | 
     """Also for one that somebody removed, where there is nothing to put aside."""
     since = Change("/conf", text_file(b"by setup"), ABSENT if now is None else text_file(now))
     assert aside(Conflict(since, "/journal/1" if original else "")) == typed
+
+
+def test_a_relative_path_is_undone_from_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The journal is read by who may be in another directory."""
+    monkeypatch.chdir(tmp_path)
+    assert find({"UNLATCH_CONFIG": "rel.toml"}, 1, str(tmp_path)).config == f"{tmp_path}/rel.toml"

@@ -42,6 +42,7 @@ class Places(NamedTuple):
 def find(environ: Mapping[str, str], uid: int, home: str) -> Places:
     """The places for who runs setup."""
     chosen = environ.get("UNLATCH_CONFIG", "")
+    chosen = os.path.abspath(chosen) if chosen else ""  # undone from anywhere
     if uid == 0 and not environ.get("UNLATCH_RUNTIME_DIR"):
         return _host(chosen)
     config_home = _xdg(environ, "XDG_CONFIG_HOME", f"{home}/.config")
