@@ -21,6 +21,7 @@ from unlatch.errors import Denied, Expired, Malformed, NoBroker, Refused, SealBr
 from unlatch.prompt import Answer, Prompt, Verdict, details_to_json
 from unlatch.wire import lines
 
+MAX_SHORT = 256  # characters of a short text on a line (docs/protocol.md section 4)
 MAX_LINKS = 3  # for one prompt; a fourth would ring for whoever opens links faster than the admin
 SEND_SECONDS = 10.0
 HANG_UP_SECONDS = 0.5  # a broker that reads at all has read our last line by then
@@ -123,7 +124,7 @@ class Asker:
             NoBroker, Refused: as in :meth:`wait`.
         """
         padded = self._seal.pad(details_to_json(prompt))
-        question = Question(prompt, padded, coalesce, self._clock() + seconds if seconds else None)
+        question = Question(prompt, padded, _short(coalesce), self._clock() + seconds if seconds else None)
         link = self._new_ticket(question)
         if after is not None and after.answer is not None and not after.judged and self._connection is not None:
             question.after = after.answered_ticket
@@ -188,7 +189,7 @@ class Asker:
             NoBroker: it went away, or says nothing.
             Refused: it does not hear this uid.
         """
-        self._send({"op": "opened", "secret": secret, "by": by, "unit": unit})
+        self._send({"op": "opened", "secret": _short(secret), "by": _short(by), "unit": _short(unit)})
         until = self._clock() + SEND_SECONDS
         while self._connection is not None and _poll((self._connection.fileno(),), until - self._clock()) is not None:
             for event in self._events():
@@ -380,6 +381,11 @@ class Asker:
             self._connection.sendall(lines.encode(message))
         except OSError:
             self.close()
+
+
+def _short(text: str) -> str:
+    """A text as the broker takes it: a name from a command line may be longer, and need not be UTF-8."""
+    return text[:MAX_SHORT].encode("utf-8", "replace").decode()
 
 
 def _hang_up(connection: socket.socket) -> None:

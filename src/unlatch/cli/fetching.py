@@ -38,6 +38,8 @@ def fetch(name: str, wishes: Wishes) -> Secret:
     Raises:
         Problem, Denied, Expired, Withdrawn, Refused, NoBroker
     """
+    if name.startswith("gpg:"):  # the same name elsewhere is another file, and must not find this one's grant
+        name = f"gpg:{os.path.abspath(name.removeprefix('gpg:'))}"
     while True:
         with contextlib.suppress(Released):
             return _granted(name) or _opened(name, wishes)
@@ -54,7 +56,7 @@ def _granted(name: str) -> Secret | None:
 def _opened(name: str, wishes: Wishes) -> Secret:
     kind, colon, rest = name.partition(":")
     if colon and kind == "pass":
-        return _kept(name, _first_line(_printed(["pass", "show", "--", rest], name)), wishes)
+        return _kept(name, _first_line(name, _printed(["pass", "show", "--", rest], name)), wishes)
     if colon and kind == "gpg":
         return _kept(name, _printed(["gpg", "--batch", "--quiet", "--no-tty", "--decrypt", "--", rest], name), wishes)
     if not _is_stored(name):
@@ -117,8 +119,16 @@ def _printed(arguments: list[str], name: str) -> Secret:
         data[:] = bytes(len(data))
 
 
-def _first_line(secret: Secret) -> Secret:
-    """What pass calls the password: the first line of an entry."""
+def _first_line(name: str, secret: Secret) -> Secret:
+    """What pass calls the password: the first line of an entry.
+
+    Raises:
+        Problem: it is empty, which no program may take for a password.
+    """
     data = secret.reveal()
     end = next((place for place, byte in enumerate(data) if byte == ord("\n")), len(data))
+    if not end:
+        voice.fail(
+            f"{voice.clean(name)}: its first line is empty", f"pass edit {voice.clean(name.removeprefix('pass:'))}"
+        )
     return Secret(data[:end])

@@ -92,6 +92,7 @@ def add(
             created=int(time.time()),
             allow_units=tuple(units),
         )
+    secrets.end_grants(name)  # of what was typed under this name before it was stored
     voice.tell(f"{name} is stored; it opens with {_and([slot.kind for slot in slots])}")
     if fido2:
         voice.tell(
@@ -208,6 +209,7 @@ def rotate(name: str, generate: bool, replace: bool, from_stdin: bool, at_tty: b
     opening = secrets.open_named(name, choice, calling)
     with secrets.told(name):
         editing.rotate(secrets.store(), opening, secrets.helpers(choice, calling), content)
+    secrets.end_grants(name)
     voice.tell(f"{name} has a new master key" + (" and a new content" if content is not None else ""))
     return voice.OK
 
@@ -225,6 +227,8 @@ def rename(name: str, new_name: str, from_stdin: bool, at_tty: bool, reason: str
     opening = secrets.open_named(name, choice, calling)
     with secrets.told(new_name):
         editing.rename(secrets.store(), opening, new_name, secrets.helpers(choice, calling))
+    secrets.end_grants(name)
+    secrets.end_grants(new_name)
     voice.tell(f"{name} is {new_name} now")
     return voice.OK
 
@@ -240,6 +244,7 @@ def remove(name: str, yes: bool) -> int:
         if not yes and voice.Terminal().ask(f"type {name} to remove it for good:") != name:
             voice.fail("nothing was removed")
         where.remove(name)
+    secrets.end_grants(name)
     voice.tell(f"{name} is removed")
     return voice.OK
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from unlatch import runtime
 from unlatch.ask import Asker
 from unlatch.cli import persons, voice
+from unlatch.keyslots import grant
 from unlatch.keyslots.errors import (
     BadSecretFile,
     Busy,
@@ -64,6 +65,18 @@ def record(secret: str, by: str, unit: str) -> None:
         asker.record(secret, by, unit)
     finally:
         asker.close()
+
+
+def end_grants(name: str) -> None:
+    """What the kernel keeps under this name is not its secret any more, and must not be handed out as such.
+
+    Raises:
+        Problem: the kernel does not let us.
+    """
+    try:
+        grant.end_of(name)
+    except grant.NoGrants as error:
+        voice.fail(f"it is done, but a grant of {name} holds the old secret: {voice.clean(str(error))}", "unlatch lock")
 
 
 @contextlib.contextmanager

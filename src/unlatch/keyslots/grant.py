@@ -1,7 +1,7 @@
 """Grants of stored and typed secrets: kept by the kernel, in the user's keyring, with a time limit that it enforces.
 
 A grant serves every process of its uid. The limit is in the key's description too, so that it can be shown without
-reading the secret.
+reading the secret. The name in there is percent-encoded, so that every name is found again, whatever is in it.
 """
 
 import contextlib
@@ -9,12 +9,14 @@ import errno
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
+from urllib.parse import quote, unquote
 
 from unlatch.keyslots import keyctl
 from unlatch.keyslots.errors import SecretError
 from unlatch.secret import Secret
 
-_DESCRIPTION = re.compile(r"unlatch:([^\s:]{1,255}|pass:[^\s]{1,255}|gpg:[^\s]{1,255}):([0-9]{1,12})\Z")
+MAX_NAME = 3900  # bytes of an encoded name; the kernel takes 4095 of a description (KEY_MAX_DESC_SIZE, add_key(2))
+_DESCRIPTION = re.compile(r"unlatch:([^\s]{1,3900}):([0-9]{1,12})\Z")
 # EKEYEXPIRED, EKEYREVOKED, ENOKEY: it ended between two looks.
 _ENDED = {errno.ENOKEY, errno.EKEYEXPIRED, errno.EKEYREVOKED, errno.ENOENT}
 
@@ -42,10 +44,13 @@ def keep(name: str, secret: Secret, seconds: int, now: int) -> Grant:
         NoGrants: no library, forbidden (as in some containers), or larger than the kernel allows this user.
     """
     until = now + seconds
+    encoded = quote(name, safe="/:@+", errors="surrogateescape")
+    if len(encoded) > MAX_NAME:
+        raise NoGrants("the name is too long")
     earlier = [grant for grant in grants() if grant.name == name]
     try:
         # Made where this process possesses it, or it could not say who may read it.
-        key = keyctl.add(f"unlatch:{name}:{until}", secret.reveal(), keyctl.PROCESS_KEYRING)
+        key = keyctl.add(f"unlatch:{encoded}:{until}", secret.reveal(), keyctl.PROCESS_KEYRING)
         keyctl.set_permissions(key, keyctl.PERMISSIONS)
         keyctl.set_timeout(key, seconds)
         keyctl.link(key, keyctl.USER_KEYRING)
@@ -84,7 +89,18 @@ def grants() -> Iterator[Grant]:
         except OSError:
             continue
         if found is not None:
-            yield Grant(found[1], int(found[2]), key)
+            yield Grant(unquote(found[1], errors="surrogateescape"), int(found[2]), key)
+
+
+def end_of(name: str) -> None:
+    """End the grants of a name, because what they hold is not the secret of this name any more.
+
+    Raises:
+        NoGrants: the kernel does not let us.
+    """
+    for grant in list(grants()):
+        if grant.name == name:
+            end(grant)
 
 
 def end(grant: Grant) -> None:

@@ -15,8 +15,7 @@ USER_VIEW, USER_READ, USER_WRITE, USER_SEARCH, USER_LINK = 0x010000, 0x020000, 0
 PERMISSIONS = POSSESSOR_ALL | USER_VIEW | USER_READ | USER_WRITE | USER_SEARCH | USER_LINK
 
 MAX_PAYLOAD = 32767  # bytes of a key of the type "user"
-_MAX_KEYS = 1024  # of a keyring that we list
-_MAX_DESCRIPTION = 4096
+_MAX_DESCRIPTION = 8192  # the kernel's 4095 and the fields before them
 
 _library: list[ctypes.CDLL] = []
 
@@ -57,9 +56,13 @@ def revoke(key: int) -> None:
 
 def members(keyring: int) -> list[int]:
     """The serial numbers of the keys in a keyring."""
-    buffer = (ctypes.c_int32 * _MAX_KEYS)()
-    size = _call("keyctl_read", keyring, buffer, ctypes.c_size_t(ctypes.sizeof(buffer)))
-    return list(buffer[: min(size // 4, _MAX_KEYS)])
+    room = 256
+    while True:
+        buffer = (ctypes.c_int32 * room)()
+        count = _call("keyctl_read", keyring, buffer, ctypes.c_size_t(ctypes.sizeof(buffer))) // 4
+        if count <= room:  # else nothing was filled in (keyctl_read(3))
+            return list(buffer[:count])
+        room = 2 * count
 
 
 def describe(key: int) -> str:
