@@ -78,17 +78,17 @@ def _answer(text: str) -> int:
 
 def _ask(wanted: askpass.Request, text: str) -> int:
     parent = os.getppid()
-    if wanted.again and _count(parent) >= TRIES:
+    attempt = _attempt(parent, again=wanted.again)
+    if attempt > TRIES:
         voice.tell(f"error: {TRIES} wrong answers; giving up")
         return voice.FAILED
-    attempt = _count(parent, more=1)
     label = {"user": "User name", "pin": "PIN"}.get(wanted.kind, "")
     prompt = Wanted(
         kind="pin" if wanted.kind == "pin" else "passphrase",
         title=wanted.title,
         text=wanted.text,
         error="That was wrong." if wanted.again else "",
-        attempt=(attempt, TRIES) if wanted.again and attempt <= TRIES else None,
+        attempt=(attempt, TRIES) if wanted.again else None,
         keeper="program",
         label=label,
     )
@@ -149,10 +149,11 @@ def _print(answer: bytes) -> None:
         data = data[os.write(1, data) :]
 
 
-def _count(parent: int, *, more: int = 0) -> int:
-    """How often this process was asked by ``parent``, a process named by pid and start; written down in our state.
+def _attempt(parent: int, *, again: bool) -> int:
+    """Which attempt at one answer this is for ``parent``, a process named by pid and start; written down in our state.
 
-    A state that cannot be written counts as one try only, so that nobody is asked for ever.
+    A question that does not say that it is asked again is another one: ssh-add asks for each of its keys. Where the
+    state cannot be written there is one attempt only, so that nobody is asked for ever.
     """
     uid = os.geteuid()
     folder = f"{runtime.own(uid, os.environ, admin.home(uid)).state}/askpass"
@@ -161,12 +162,13 @@ def _count(parent: int, *, more: int = 0) -> int:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         _forget(folder)
         with open(os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "r+") as file:
-            count = int(file.read(8) or 0) + more
+            attempt = int(file.read(8) or 0) + 1 if again else 1
             file.seek(0)
-            file.write(str(count))
+            file.truncate()
+            file.write(str(attempt))
     except (OSError, ValueError):
-        return TRIES
-    return count
+        return TRIES + 1 if again else 1
+    return attempt
 
 
 def _forget(folder: str) -> None:
