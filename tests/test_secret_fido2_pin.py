@@ -88,6 +88,22 @@ def test_three_wrong_ones_want_a_replug(tmp_path: Path) -> None:
     assert key.pins.given == [False, False, False, True]
 
 
+def test_an_old_key_tells_only_afterwards_that_it_takes_none(tmp_path: Path) -> None:
+    """A key of CTAP 2.0 shows no sign after three wrong PINs: the next one is not called wrong, and not given again."""
+    key, cabinet = with_pin(tmp_path, tokens=False)
+    cabinet.desk.types(WRONG, b"111111", b"222222", PIN)
+    with pytest.raises(SlotFailed, match="wrong PIN, 5 tries left; it takes none until"):
+        cabinet.open()
+    cabinet.desk.types(PIN, PIN)
+    with pytest.raises(SlotFailed, match="takes none for now; 5 tries left"):
+        cabinet.open()
+    assert len(cabinet.desk.person.asked) == 1
+    assert key.pins.given == [False] * 3
+    cabinet.desk.hub.replug(key)
+    cabinet.desk.types(PIN)
+    cabinet.open()
+
+
 def test_the_last_try_is_not_ours(tmp_path: Path) -> None:
     """With one try left nobody is asked: the next wrong one would lock the key, and its slot, for good."""
     key, cabinet = with_pin(tmp_path)

@@ -42,7 +42,8 @@ class Pins:
         match request.get(2):
             case 0x01:
                 self._want_pin()
-                return {3: self.tries, 4: True} if self._in_a_row >= IN_A_ROW else {3: self.tries}
+                paused = self.tokens and self._in_a_row >= IN_A_ROW  # a key of CTAP 2.0 does not say that
+                return {3: self.tries, 4: True} if paused else {3: self.tries}
             case 0x02:
                 return {1: protocol.public_key()}
             case 0x03:

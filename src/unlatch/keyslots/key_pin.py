@@ -100,10 +100,11 @@ class _Dialogue:
             why = "this PIN was refused just now; it was not tried again and cost nothing"
         if why:
             return SlotFailed(why)
-        key.tries()  # somebody else may have spent some meanwhile
         try:
             key.prove(pin, making=self._purpose.enrol)
         except WrongPin as wrong:
+            if wrong.replug:
+                raise
             return wrong
         return None
 

@@ -27,11 +27,12 @@ class NotPlugged(SlotFailed):
 
 
 class WrongPin(SlotFailed):
-    """The key refused the PIN, which cost a try. ``tries`` are left; ``replug`` it before the next."""
+    """The key refused the PIN, which cost a try. ``tries`` are left; ``replug``: it takes none before that."""
 
     def __init__(self, tries: int, *, replug: bool) -> None:
         rest = "; it takes none until it is pulled out and plugged in again" if replug else ""
         super().__init__(f"wrong PIN, {tries_left(tries)}{rest}", _REPLUG if replug else _AGAIN)
+        self.replug = replug
 
 
 _AGAIN = "run the command again"

@@ -118,17 +118,20 @@ class SecurityKey:
 
         Raises:
             WrongPin: it cost a try.
+            SlotFailed: as :meth:`tries`, which is looked at just before.
         """
         from fido2.ctap import CtapError
 
+        before = self.tries()
         with translated():
             try:
                 self._proven = making, self._token(pin, making=making)
             except CtapError as error:
-                wrong = (CtapError.ERR.PIN_INVALID, CtapError.ERR.PIN_AUTH_BLOCKED)
-                if error.code not in wrong:
+                if error.code not in (CtapError.ERR.PIN_INVALID, CtapError.ERR.PIN_AUTH_BLOCKED):
                     raise
                 tries, _ = self._pin.get_pin_retries()
+                if tries == before:  # keys of CTAP 2.0 do not say before that they take none for now
+                    raise key_troubles.paused(tries) from None
                 raise WrongPin(tries, replug=error.code == CtapError.ERR.PIN_AUTH_BLOCKED) from None
 
     def make(self, secret: str, pin: Secret | None, waiting: Callable[[], None]) -> bytes:
