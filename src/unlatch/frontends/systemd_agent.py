@@ -15,15 +15,19 @@ from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+from unlatch.ask import Released
 from unlatch.errors import Denied, Expired, Malformed, UnlatchError, Withdrawn
 from unlatch.frontends import inotify
 from unlatch.frontends.asking import Moot, Person, Wanted
 from unlatch.prompt import Key, Verdict
+from unlatch.secret import Secret
 from unlatch.wire import askfile
 
 SYSTEM = "/run/systemd/ask-password"
 MAX_QUESTIONS = 64  # at once
 STALE_SECONDS = 5.0  # how often a question whose program died without a word is looked for
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+_LONGEST = 7 * 86_400  # seconds; the broker's own limit is far below
 ANSWERED = Verdict("unknown", "systemd was given it; it asks again if it was wrong.")
 
 
@@ -113,14 +117,18 @@ class Agent:
         return question if wanted else None
 
     def _begin(self, name: str, question: askfile.Question) -> None:
+        # Held back until the child has its own ways: our handlers would tell us, by a pipe that it shares, to end.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         child = os.fork()
         if child:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             self._children[name] = child
             return
         code = 1
         try:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            for number in _ENDING:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             code = self._answer(question)
         finally:
             os._exit(code)
@@ -131,7 +139,6 @@ class Agent:
         if question.pid:
             with contextlib.suppress(OSError):
                 moot = os.pidfd_open(question.pid)
-        left = question.not_after // 1_000_000 - int(self._monotonic()) if question.not_after else 0
         wanted = Wanted(
             kind="passphrase",
             title=question.title,
@@ -141,8 +148,7 @@ class Agent:
         )
         try:
             with self._person(moot) as person:
-                coalesce = f"systemd:{question.id}"[:256] if question.id else ""
-                secret = person.ask(wanted, coalesce=coalesce, seconds=max(1, left) if question.not_after else 0)
+                secret = self._patiently(person, wanted, question)
                 datagram = askfile.answer(secret.reveal())
                 secret.wipe()
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # its file goes now, and the page is still to be told
@@ -156,6 +162,15 @@ class Agent:
             self._tell(f"{question.title}: {error}")
             return 1
         return 0
+
+    def _patiently(self, person: Person, wanted: Wanted, question: askfile.Question) -> Secret:
+        """Ask; when another question with this Id led and is done, this one still wants its own answer."""
+        while True:
+            seconds = 0
+            if question.not_after:
+                seconds = min(max(1, question.not_after // 1_000_000 - int(self._monotonic())), _LONGEST)
+            with contextlib.suppress(Released):
+                return person.ask(wanted, coalesce=f"systemd:{question.id}" if question.id else "", seconds=seconds)
 
     def _reap(self) -> None:
         """Forget the children that ended by themselves; their questions stay answered for as long as their files."""

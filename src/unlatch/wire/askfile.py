@@ -12,6 +12,7 @@ MAX_FILE = 65536  # bytes; systemd's own are below 1 KiB
 MAX_TEXT = 1000  # characters of one value
 NAME = "ask."  # what the names of questions start with
 REFUSAL = b"-"
+INFINITY = 2**64 - 1  # USEC_INFINITY: what "--timeout=infinity" writes, meaning no limit
 
 
 class Question(NamedTuple):
@@ -55,8 +56,8 @@ def parse(data: bytes) -> Question:
         socket=socket,
         message=fields.get("Message", ""),
         id=fields.get("Id", ""),
-        pid=_number(fields.get("PID", "0"), "PID"),
-        not_after=_number(fields.get("NotAfter", "0"), "NotAfter"),
+        pid=_pid(fields.get("PID", "0")),
+        not_after=_number(fields.get("NotAfter", "0"), "NotAfter") % INFINITY,
         echo=fields.get("Echo", "0") == "1",
         silent=fields.get("Silent", "0") == "1",
     )
@@ -74,7 +75,14 @@ def answer(secret: memoryview) -> bytearray:
     return datagram
 
 
+def _pid(text: str) -> int:
+    number = _number(text, "PID")
+    if number > 2**31 - 1:
+        raise Malformed("question: PID")
+    return number
+
+
 def _number(text: str, what: str) -> int:
-    if not (text.isascii() and text.isdigit()) or len(text) > 19:
+    if not (text.isascii() and text.isdigit()) or len(text) > 20:
         raise Malformed(f"question: {what}")
     return int(text)
