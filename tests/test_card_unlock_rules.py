@@ -1,7 +1,10 @@
 """The rules about PIN tries, against a person who types anything and a card that may go away at any moment."""
 
 import contextlib
+import socket
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,10 +13,12 @@ from hypothesis import strategies as st
 from unlatch.ask import Released
 from unlatch.errors import Denied, Expired, UnlatchError
 from unlatch.frontends.asking import NothingGiven, Wanted
+from unlatch.gnupg.agent import Agent
 from unlatch.gnupg.card import BLOCKED, LOCKED, UNLOCKED, PinStatus
 from unlatch.gnupg.card_access import PinState
 from unlatch.gnupg.card_errors import (
     Blocked,
+    Busy,
     CardTrouble,
     Empty,
     FewTries,
@@ -24,8 +29,9 @@ from unlatch.gnupg.card_errors import (
     StillLocked,
     WrongPin,
 )
-from unlatch.gnupg.card_unlock import MAX_QUESTIONS, Look, Session, objection, unlock, wait_for_card
+from unlatch.gnupg.card_unlock import MAX_QUESTIONS, Look, Session, objection, unlock, visits, wait_for_card
 from unlatch.gnupg.errors import BadPin, PinBlocked
+from unlatch.gnupg.turns import turn
 from unlatch.prompt import Verdict
 from unlatch.secret import Secret
 
@@ -220,6 +226,71 @@ def test_tries_that_were_spent_while_somebody_was_asked() -> None:
         unlock(card.visit, person)
     assert card.given == []
     assert person.verdicts[0].outcome == "failed"
+
+
+def test_a_last_try_that_was_not_the_last_when_somebody_was_asked() -> None:
+    """The page said three: who allowed the last try is asked anew, and told that it is the last."""
+    card = FakeCard()
+
+    class Slow(Typist):
+        def ask(self, wanted: Wanted, *, coalesce: str = "", seconds: int = 0) -> Secret:
+            card.tries = 1
+            return super().ask(wanted, coalesce=coalesce, seconds=seconds)
+
+    person = Slow(b"000000", PIN)
+    unlock(card.visit, person, last_try=True)
+    assert card.given == [PIN]
+    assert person.asked[1].error.startswith("Only the last try is left by now")
+    assert "a wrong PIN blocks the card" in person.asked[1].text
+
+
+def test_two_commands_do_not_block_a_card_together(tmp_path: Path) -> None:
+    """Both would find two tries left; the second looks only when the first is done, and keeps its PIN."""
+    card, ended = FakeCard(2), list[type[UnlatchError]]()
+    give, both = card.give, threading.Barrier(2)
+
+    def slowly(aid: str, pin: Secret) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):  # nobody else comes, as it should be
+            both.wait(0.2)
+        give(aid, pin)
+
+    @contextlib.contextmanager
+    def visit() -> Iterator[Session]:
+        with turn(str(tmp_path)):
+            yield card
+
+    def run(pin: bytes) -> None:
+        try:
+            unlock(visit, Typist(pin, NothingGiven("wrong")))
+        except UnlatchError as error:
+            ended.append(type(error))
+
+    card.give = slowly  # type: ignore[method-assign]
+    commands = [threading.Thread(target=run, args=(pin,)) for pin in (b"000000", b"111111")]
+    for command in commands:
+        command.start()
+    for command in commands:
+        command.join()
+    assert (card.tries, len(card.given)) == (1, 1)
+    assert sorted(each.__name__ for each in ended) == ["FewTries", "WrongPin"]
+
+
+def test_a_turn_comes_when_the_other_one_is_over(tmp_path: Path) -> None:
+    """Nobody waits for ever; what is left of somebody who was killed is in nobody's way."""
+    with turn(str(tmp_path)), pytest.raises(Busy), turn(str(tmp_path), seconds=0.05):
+        raise AssertionError("two at once")
+    with turn(str(tmp_path), seconds=0.0), turn("/nonexistent"):
+        pass
+
+
+def test_a_visit_has_its_turn(tmp_path: Path) -> None:
+    """No other command is with the card while one is, and the next may come when it has left."""
+    ours, theirs = socket.socketpair()
+    visit = visits(lambda: Agent(ours, "S.gpg-agent"), "", str(tmp_path))
+    with theirs, visit(), pytest.raises(Busy), turn(str(tmp_path), seconds=0.05):
+        raise AssertionError("two at once")
+    with turn(str(tmp_path), seconds=0.05):
+        pass
 
 
 def test_a_refused_pin_is_not_given_again() -> None:

@@ -35,7 +35,7 @@ def unlock(wait: bool, last_try: bool, from_stdin: bool, at_tty: bool, reason: s
     card refused is never given to it again; with fewer than two tries left none is, unless --last-try.
     """
     home = find_home()
-    visit = card_unlock.visits(lambda: open_agent(home), serial)
+    visit = card_unlock.visits(lambda: open_agent(home), serial, home.directory)
     try:
         if wait:
             card_unlock.wait_for_card(visit, voice.tell, time.sleep)

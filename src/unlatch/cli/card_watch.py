@@ -84,7 +84,8 @@ def _unlock(home: Home, aid: str, choice: persons.Choice, moot: int) -> int:
     """Ask and unlock, in the child process; what happened is told here, and its outcome handed on."""
     try:
         with persons.person(choice, COMMAND, moot=moot) as person:
-            card_unlock.unlock(card_unlock.visits(lambda: open_agent(home), aid), person, seconds=choice.timeout)
+            visit = card_unlock.visits(lambda: open_agent(home), aid, home.directory)
+            card_unlock.unlock(visit, person, seconds=choice.timeout)
     except Exception as error:
         voice.complain(explain(error, home))
         return outcome_of(error)

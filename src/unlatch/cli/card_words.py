@@ -125,6 +125,8 @@ def _hints_about_programs(error: CardTrouble, home: Home) -> tuple[str, ...]:
             return f"remove the line no-allow-loopback-pinentry from {conf}", _RELOAD
         case card_errors.Occupied():
             return (f'answer it on the phone, or with "unlatch answer"; or end it: "kill {error.pid}"',)
+        case card_errors.Busy():
+            return ('"pgrep -af unlatch" shows it; end it, and run this again',)
         case card_errors.Hung(pid=0):
             return ('"gpgconf --kill gpg-agent" ends it together with its agent',)
         case card_errors.Hung(stopped=True):

@@ -172,6 +172,13 @@ class Hung(CardTrouble):
         self.stopped = stopped
 
 
+class Busy(CardTrouble):
+    """Another command of ours has been with the card all the time."""
+
+    def __init__(self) -> None:
+        super().__init__("another unlatch command is giving a PIN to a card, and does not come to an end")
+
+
 class Occupied(CardTrouble):
     """An open pinentry, which keeps everybody else from the card until it is answered. ``pid`` is its process."""
 

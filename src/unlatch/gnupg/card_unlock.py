@@ -6,7 +6,7 @@ may break (tests/test_card_unlock_rules.py tries to):
 1. A PIN goes to the card once. One that was refused is not given again in this dialogue, whoever types it.
 2. A PIN that cannot be one (too short, too long, empty) never reaches the card.
 3. With fewer than two tries left nothing is given to the card unless the caller said "last try"; the counters are read
-   from the card just before each PIN.
+   from the card just before each PIN, and a person who risks the last one was told that it is the last.
 4. When it is not known what became of a PIN, the counters are looked at, and nothing is repeated.
 """
 
@@ -39,6 +39,7 @@ from unlatch.gnupg.card_errors import (
     tries_left,
 )
 from unlatch.gnupg.errors import BadPin, BrokenPipe, CardDaemonEnded, Gone, PinBlocked
+from unlatch.gnupg.turns import turn
 from unlatch.prompt import Key, Verdict
 from unlatch.secret import Secret
 
@@ -105,12 +106,16 @@ class AgentSession:
         card_access.renew(self._agent)
 
 
-def visits(open_agent: Callable[[], Agent], wanted: str) -> Visit:
-    """How to visit the wanted card. The agent is found anew each time, as hours may lie between two visits."""
+def visits(open_agent: Callable[[], Agent], wanted: str, directory: str) -> Visit:
+    """How to visit the wanted card. The agent is found anew each time, as hours may lie between two visits.
+
+    ``directory`` is the GNUPGHOME: two commands do not visit its cards at once, so that what a look has shown still
+    holds when the PIN is given.
+    """
 
     @contextlib.contextmanager
     def visit() -> Iterator[Session]:
-        with open_agent() as agent:
+        with turn(directory), open_agent() as agent:
             yield AgentSession(agent, wanted)
 
     return visit
@@ -300,14 +305,19 @@ class _Dialogue:
             if before.state.state == UNLOCKED:  # somebody else did it meanwhile: the PIN is not needed
                 return None
             hurdle(before, last_try=self._last_try)
+            if before.status.pin < LOW <= asked.status.pin:
+                return NotTried("only the last try is left by now; this PIN was not tried and cost nothing")
             try:
                 session.give(before.aid, pin)
             except (BadPin, PinBlocked):
                 self._refused.append(Secret(pin.reveal()))
                 return _refusal(before, session.look())
             except (PulledOut, Hung, BrokenPipe, CardDaemonEnded, Gone) as error:
-                return self._broken_off(before, pin, error)
-            after = session.look()
+                broken_off: UnlatchError | None = error
+            else:
+                broken_off, after = None, session.look()
+        if broken_off is not None:  # this visit is over, and another would not be let in beside it
+            return self._broken_off(before, pin, broken_off)
         if after.state.state != UNLOCKED:
             raise StillLocked(after.aid, lying=after.state.lying)
         return None

@@ -58,7 +58,7 @@ class Target(NamedTuple):
 def find(situation: Situation, wanted: str) -> Target:
     """Look at the card, without spending a try."""
     try:
-        with card_unlock.visits(lambda: _agent(situation), wanted)() as session:
+        with card_unlock.visits(lambda: _agent(situation), wanted, _home(situation).directory)() as session:
             look = session.look()
     except (UnlatchError, OSError) as error:
         return Target(type(error).__name__, wanted, "", "", "", 0)
@@ -99,7 +99,7 @@ def unlock(situation: Situation, target: Target, seconds: float) -> Used:
     """Ask the person, and unlock the card."""
     began = time.monotonic()
     choice = persons.Choice(from_stdin=False, at_tty=False, reason=REASON, timeout=int(seconds))
-    visit = card_unlock.visits(lambda: _agent(situation), target.number)
+    visit = card_unlock.visits(lambda: _agent(situation), target.number, _home(situation).directory)
     try:
         with persons.person(choice, "unlatch doctor --rehearse") as person:
             card_unlock.unlock(visit, person, seconds=int(seconds))
