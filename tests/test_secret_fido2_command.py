@@ -198,3 +198,14 @@ def test_options_of_security_keys_need_one(server: Server) -> None:
         assert (code, out) == (2, b"")
         assert "so they need --fido2" in err
     assert not os.path.exists(server.environ["UNLATCH_SECRETS"])
+
+
+def test_nobody_touches_a_key_for_a_name_that_is_taken(server: Server) -> None:
+    """That there is such a secret already is told before the key is asked."""
+    server.unlatch("secret", "add", "borg", "--fido2", "--generate", keys=[PLAIN])
+    code, out, err = server.start("secret", "add", "borg", "--fido2", "--generate", keys=[{**PLAIN, "finger": None}])
+    assert (code, out) == (1, b"")
+    assert err.splitlines() == [
+        "unlatch: error: there is a stored secret borg already",
+        "unlatch: hint: unlatch secret show borg",
+    ]

@@ -10,7 +10,7 @@ import click
 
 from unlatch.cli import persons, secret_paper, secrets, voice
 from unlatch.keyslots import editing, header
-from unlatch.keyslots.errors import BadSecretFile, SecretError
+from unlatch.keyslots.errors import BadSecretFile, SecretError, SecretExists
 from unlatch.keyslots.slots import KINDS
 from unlatch.secret import Secret, forbid_core_dumps
 
@@ -82,6 +82,8 @@ def add(
     choice = persons.Choice(from_stdin, at_tty, reason, timeout)
     with secrets.told(name):
         header.check_name(name)
+        if name in secrets.store().names():  # before anybody touches or types something for it
+            raise SecretExists(name)
         content = _generated() if generate else _given(f"secret {name}:")
         editing.add(
             secrets.store(),
