@@ -102,7 +102,7 @@ def test_a_child_never_has_the_handlers_of_the_agent(tmp_path: Path, monkeypatch
     monkeypatch.setattr(os, "fork", fork)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     agent = Agent(Place(str(tmp_path), os.getuid()), (), nobody, print)
-    agent._begin("ask.x", askfile.parse(b"[Ask]\nSocket=/x\n"))  # noqa: SLF001
+    agent._begin("ask.x", askfile.parse(b"[Ask]\nSocket=/x\n"))
     assert {signal.SIGTERM, signal.SIGINT} <= held[0]
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 

@@ -94,11 +94,18 @@ class Audit(NamedTuple):
     record: dict[str, Any]
 
 
+class Record(NamedTuple):
+    """As :class:`Audit`, and tell the asker's connection whether it stands there: it hands nothing out before."""
+
+    conn: Hashable
+    record: dict[str, Any]
+
+
 class Hangup(NamedTuple):
     """Close an asker's connection once what was told to it is written."""
 
     conn: Hashable
 
 
-Action = Tell | Ring | Remind | Resume | End | Wake | Audit | Hangup
+Action = Tell | Ring | Remind | Resume | End | Wake | Audit | Record | Hangup
 Actions = list[Action]

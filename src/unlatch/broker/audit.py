@@ -23,7 +23,7 @@ _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK 
 
 
 class Audit:
-    """Writes records. A record that could not be written stops nobody; ``trouble`` then says why, for the status."""
+    """Writes records. One that could not be written stops no prompt; ``trouble`` then says why, for the status."""
 
     def __init__(self, path: str, wall_clock: Callable[[], str], journal: str = JOURNAL) -> None:
         """``wall_clock`` gives the time as RFC 3339 text; ``path`` may be empty for no file."""
@@ -37,15 +37,19 @@ class Audit:
         self._too_many: Counter[Any] = Counter()
         self._refused_too_often: Counter[Any] = Counter()
 
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Write one record to the file and, where there is one, to the journal."""
+    def write(self, record: Mapping[str, Any]) -> bool:
+        """Write one record to the file and, where there is one, to the journal; whether the file has it.
+
+        Without a file nobody can know, and the journal is believed.
+        """
         time = self._wall_clock()
         minute = time[: len("2026-11-22T03:00")]
         if minute != self._minute:
             self._minute = minute
             self._begin_minute(time)
         if self._has_room(record.get("uid"), refusal=record.get("event") in _REFUSALS):
-            self._write({"time": time, **record})
+            return self._write({"time": time, **record})
+        return False
 
     def close(self) -> None:
         """At the broker's end: what the last minute had too many."""
@@ -70,7 +74,7 @@ class Audit:
         for counter in (self._written, self._refusals, self._too_many, self._refused_too_often):
             counter.clear()
 
-    def _write(self, record: Mapping[str, Any]) -> None:
+    def _write(self, record: Mapping[str, Any]) -> bool:
         line = json.dumps(record, separators=(",", ":"))
         # What does not reach the journal is in the file; a machine without systemd has none.
         with contextlib.suppress(OSError):
@@ -82,6 +86,7 @@ class Audit:
                 self.trouble = f"{self.path}: {error.strerror}"
             else:
                 self.trouble = ""
+        return not self.trouble
 
 
 def _append(path: str, line: bytes) -> None:

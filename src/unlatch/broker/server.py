@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unlatch import __version__
-from unlatch.broker import http
+from unlatch.broker import http, trail
 from unlatch.broker.actions import (
     NOT_FOUND,
     Actions,
@@ -20,6 +20,7 @@ from unlatch.broker.actions import (
     End,
     Hangup,
     Later,
+    Record,
     Remind,
     Reply,
     Resume,
@@ -169,6 +170,8 @@ class Broker:
                 connection.close()
             case Audit(record=record):
                 self.audit.write(record)
+            case Record(conn=Connection() as connection, record=record):
+                connection.send(trail.recorded(self.audit.write(record)))
             case Ring(prompt_id=prompt_id, notice=notice, notifiers=notifiers):
                 self._ringer.ring(prompt_id, notice, notifiers)
             case Remind(prompt_id=prompt_id, notice=notice, notifiers=notifiers):

@@ -3,7 +3,7 @@
 A prompt's id cannot be turned back into its ticket, and nothing else of a link comes near a record.
 """
 
-from unlatch.broker.actions import Actions, Audit, Peer, Tell, Visitor
+from unlatch.broker.actions import Actions, Audit, Peer, Record, Tell, Visitor
 from unlatch.broker.records import OpenPrompt, Waiting
 from unlatch.errors import Refused
 
@@ -33,8 +33,15 @@ def refused(peer: Peer, ticket: str, refusal: Refused) -> Actions:
 def opened(peer: Peer, secret: str, by: str, unit: str) -> Actions:
     """A stored secret was opened: write it down, and tell the asker, who hands nothing out before."""
     said = {"secret": secret[:MAX_TEXT], "by": by[:MAX_TEXT], "unit": unit[:MAX_TEXT]}
-    record = {"event": "opened", "uid": peer.uid, "user": peer.user, **said}
-    return [Audit(record), Tell(peer.conn, {"event": "recorded"})]
+    return [Record(peer.conn, {"event": "opened", "uid": peer.uid, "user": peer.user, **said})]
+
+
+def recorded(written: bool) -> dict[str, str]:
+    """What the asker of an opening is told: without a line in the trail it must hand nothing out."""
+    if written:
+        return {"event": "recorded"}
+    text = "the opening could not be written into the audit trail"
+    return {"event": "refused", "ticket": "", "why": "audit", "text": text}
 
 
 def _cut(value: object) -> object:

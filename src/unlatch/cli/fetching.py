@@ -47,18 +47,28 @@ def fetch(name: str, wishes: Wishes) -> Secret:
 
 def _granted(name: str) -> Secret | None:
     secret = grant.find(name)
-    if secret is not None:
-        system_unit, user_unit = origin.units_of(os.getpid())
-        secrets.record(name, "grant", user_unit or system_unit)
+    return None if secret is None else _recorded(name, secret, "grant")
+
+
+def _recorded(name: str, secret: Secret, by: str) -> Secret:
+    """The same secret, once its opening stands in the audit trail.
+
+    Raises:
+        NoBroker, Refused
+    """
+    system_unit, user_unit = origin.units_of(os.getpid())
+    secrets.record(name, by, user_unit or system_unit)
     return secret
 
 
 def _opened(name: str, wishes: Wishes) -> Secret:
     kind, colon, rest = name.partition(":")
     if colon and kind == "pass":
-        return _kept(name, _first_line(name, _printed(["pass", "show", "--", rest], name)), wishes)
+        secret = _first_line(name, _printed(["pass", "show", "--", rest], name))
+        return _kept(name, _recorded(name, secret, "pass"), wishes)
     if colon and kind == "gpg":
-        return _kept(name, _printed(["gpg", "--batch", "--quiet", "--no-tty", "--decrypt", "--", rest], name), wishes)
+        secret = _printed(["gpg", "--batch", "--quiet", "--no-tty", "--decrypt", "--", rest], name)
+        return _kept(name, _recorded(name, secret, "gpg"), wishes)
     if not _is_stored(name):
         return _asked(name, wishes)
     keep = functools.partial(_kept, name, wishes=wishes)

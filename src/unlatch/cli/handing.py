@@ -82,6 +82,7 @@ def folders(wanted: Sequence[tuple[str, str, Secret]]) -> dict[str, str]:
         Problem: the kernel allows neither.
     """
     place = os.path.join(directory(os.environ, home_of(os.geteuid(), os.environ)), ".memory")
+    os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)  # not with the next one: it would be open to others
     os.makedirs(place, mode=0o700, exist_ok=True)
     try:
         _unshare()

@@ -71,12 +71,13 @@ def command(
     """
     forbid_core_dumps()
     choice = persons.Choice(from_stdin, at_tty, reason, timeout)
-    wanted = {name for _, name in (*variables, *pipes, *files, *folders)}
+    # In this order, which is that of the lines of --stdin.
+    wanted = dict.fromkeys(name for _, name in (*variables, *pipes, *files, *folders))
     if not wanted:
         voice.fail("there is no secret to hand over: --env, --fd, --file or --dir VARIABLE=NAME", code=voice.USAGE)
     where = handing.find(program[0], os.environ)
     calling = f"unlatch run {os.path.basename(program[0])}"
-    fetched = {name: fetching.fetch(name, fetching.Wishes(choice, calling, seconds=seconds)) for name in sorted(wanted)}
+    fetched = {name: fetching.fetch(name, fetching.Wishes(choice, calling, seconds=seconds)) for name in wanted}
     environ = dict(os.environ)
     for variable, name in variables:
         environ[variable] = handing.as_text(name, fetched[name])

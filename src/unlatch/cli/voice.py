@@ -76,6 +76,7 @@ _REFUSALS = {
     "user": "allow_users in unlatch.toml does not name you",
     "quota": 'too many prompts are open or were rung within the hour; "unlatch status" lists the open ones',
     "end-to-end": "a yes needs an end-to-end notifier, or confirm_by_link = true in unlatch.toml",
+    "audit": '"unlatch status" says what is wrong with the audit trail; it takes 300 lines a minute of each user',
     "config": 'run "unlatch config check"',
     "version": "broker and asker are of different releases; restart the broker",
 }
