@@ -3,14 +3,15 @@
 import socket
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from unlatch.errors import Malformed
-from unlatch.gnupg import card
-from unlatch.gnupg.agent import patiently
+from unlatch.gnupg import card, card_access
+from unlatch.gnupg.agent import Agent, patiently
 from unlatch.gnupg.card import PinStatus, means, number_of, pin_status, read_card, serials, tells_status, touch
 from unlatch.gnupg.errors import BrokenPipe, NoCard, NoCardDaemon
 from unlatch.gnupg.readers import Pcscd, Reader, parse
@@ -174,3 +175,32 @@ def test_a_scdaemon_that_is_being_restarted_is_waited_for(error: Exception) -> N
     answers[:] = [NoCard(100663408, "No card")]
     with pytest.raises(NoCard):
         patiently(look, clock=lambda: 0.0, sleep=slept.append)
+
+
+class _Believing(Agent):
+    """A scdaemon that believes the PIN to be verified, before a card that answers an empty VERIFY with one word."""
+
+    def __init__(self, word: int) -> None:  # without a connection
+        self._word = word
+
+    def ask(self, command: str, **_: Any) -> bytes:
+        return self._word.to_bytes(2, "big") if command.startswith("SCD APDU") else b""
+
+
+@pytest.mark.parametrize(
+    ("word", "state", "lying"),
+    [
+        (0x9000, "unlocked", False),
+        (0x63C2, "locked", True),
+        (0x63C0, "blocked", False),
+        (0x6983, "blocked", False),
+        (0x6982, "locked", True),
+        (0x6A88, "locked", True),
+        (0x6D00, "locked", True),
+        (0x6E00, "locked", True),
+        (0x6700, "unlocked", False),  # a card that knows no empty VERIFY: scdaemon's word is all that there is
+    ],
+)
+def test_scdaemon_is_not_believed_against_the_card(word: int, state: str, lying: bool) -> None:
+    """What says that nothing is verified, or that another application answers, is no unlocked card."""
+    assert card_access.state_of(_Believing(word), AID) == (state, lying)

@@ -65,6 +65,9 @@ _LOOK_AGAIN = 0.5  # pcscd looks every 0.4 s whether a card is still there
 _HOST_STATUS = 0x100
 _AGENT = 4  # libgpg-error's number for who said it (err-sources.h.in)
 _VERIFIED, _BLOCKED_WORD, _TRIES_LEFT = 0x9000, 0x6983, 0x63C0
+# Not verified, whatever scdaemon believes: the condition is not satisfied (6982), or who answers is no OpenPGP
+# application, as another program has selected its own (no such reference, command or class: ISO 7816-4, 5.6).
+_NOT_VERIFIED = (0x6982, 0x6A88, 0x6D00, 0x6E00)
 # SHA-256 of "unlatch card check", bare and as RSA's DigestInfo (RFC 8017, 9.2 note 1).
 _HASH = "2209dbcbb9c9cf2b4ea141fd0e10283036c8bf5b2f6e18ac24755103f17fe175"
 _DIGEST_INFO = "3031300d060960864801650304020105000420"
@@ -322,11 +325,11 @@ def _choose(wanted: str, present: tuple[str, ...]) -> str:
 
 
 def _ask_card(agent: Agent, aid: str, seconds: float) -> int | None:
-    """The card's own word about its PIN: 9000, 63Cx or 6983; None if it gives none."""
+    """The card's own word about its PIN: 9000, 63Cx, 6983, one of those above; None if it gives none."""
     if not card.tells_status(aid):
         return _BLOCKED_WORD if status_of(agent, seconds=seconds).pin == 0 else None
     word = int.from_bytes(agent.ask("SCD APDU 00200082", seconds=seconds)[-2:], "big")
-    known = word in (_VERIFIED, _BLOCKED_WORD) or word & 0xFFF0 == _TRIES_LEFT
+    known = word in (_VERIFIED, _BLOCKED_WORD, *_NOT_VERIFIED) or word & 0xFFF0 == _TRIES_LEFT
     return (_BLOCKED_WORD if word == _TRIES_LEFT else word) if known else None
 
 
