@@ -233,3 +233,19 @@ def test_no_secret_is_on_the_disk(keeping: Keeping) -> None:
     for path in Path(keeping.house.root).rglob("*"):
         if path.is_file():
             assert SECRET not in path.read_bytes(), path
+
+
+def test_an_edit_beside_another_asks_for_itself(keeping: Keeping) -> None:
+    """Two changes of one secret at once ring one after the other; the second is not sent away by the first's end."""
+    told = keeping.start(UNLATCH, "secret", "add", "borg", "--passphrase", "--generate")
+    words = re.search(r"shown this once: ([a-z ]+)", finish(told)[2])
+    assert words is not None
+    edits = [keeping.start(UNLATCH, "secret", "add-slot", "borg", "gpg", "--to", KEY, "--label", name) for name in "ab"]
+    for number in (1, 2):
+        keeping.house.open(keeping.house.phone.ring(number)["link"]).unlock(words[1].encode())
+    for edit in edits:
+        code, _, err = finish(edit)
+        assert code == 0, err
+    shown = keeping.unlatch("secret", "show", "borg").decode()
+    assert "a (gpg)" in shown
+    assert "b (gpg)" in shown

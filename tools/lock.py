@@ -23,7 +23,7 @@ LOCK = ROOT / "packaging" / "requirements.txt"
 BUILD = ROOT / "packaging" / "build.txt"
 PYTHONS = ("3.11", "3.12", "3.13")  # Debian 12, Ubuntu 24.04, Debian 13
 PROCESSORS = ("x86_64", "aarch64")
-EXTRAS = ("apprise", "matrix")  # whatever the documentation calls a notifier works in the package
+EXTRAS = ("apprise", "fido2", "matrix")  # whatever the documentation calls a notifier works in the package
 HEAD = f"""\
 # What the Debian package carries besides Unlatch, for Python {", ".join(PYTHONS)} on {" and ".join(PROCESSORS)}.
 # Written by tools/lock.py; to renew it: make lock

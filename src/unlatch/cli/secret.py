@@ -165,7 +165,7 @@ def add_slot(
     wishes |= {"choose": "yes"} if choose else {}
     wishes |= _wishes(no_touch=no_touch, pin=pin)
     calling = f"unlatch secret add-slot {name}"
-    opening = secrets.open_named(name, choice, calling)
+    opening = secrets.open_to_edit(name, choice, calling)
     with secrets.told(name):
         wanted = editing.NewSlot(kind, label or kind, wishes)
         editing.add_slot(secrets.store(), opening, wanted, secrets.helpers(choice, calling))
@@ -185,7 +185,7 @@ def remove_slot(name: str, label: str, from_stdin: bool, at_tty: bool, reason: s
     """
     choice = persons.Choice(from_stdin, at_tty, reason, timeout)
     calling = f"unlatch secret remove-slot {name}"
-    opening = secrets.open_named(name, choice, calling)
+    opening = secrets.open_to_edit(name, choice, calling)
     with secrets.told(name):
         editing.remove_slot(secrets.store(), opening, label, secrets.helpers(choice, calling))
     voice.tell(f"the keyslot {voice.clean(label)} of {name} is gone")
@@ -208,7 +208,7 @@ def rotate(name: str, generate: bool, replace: bool, from_stdin: bool, at_tty: b
         voice.fail("--generate and --replace exclude each other", code=voice.USAGE)
     calling = f"unlatch secret rotate {name}"
     content = _generated() if generate else _given(f"new secret {name}:") if replace else None
-    opening = secrets.open_named(name, choice, calling)
+    opening = secrets.open_to_edit(name, choice, calling)
     with secrets.told(name):
         editing.rotate(secrets.store(), opening, secrets.helpers(choice, calling), content)
     secrets.end_grants(name)
@@ -226,7 +226,7 @@ def rename(name: str, new_name: str, from_stdin: bool, at_tty: bool, reason: str
     calling = f"unlatch secret rename {name}"
     with secrets.told(new_name):
         header.check_name(new_name)
-    opening = secrets.open_named(name, choice, calling)
+    opening = secrets.open_to_edit(name, choice, calling)
     with secrets.told(new_name):
         editing.rename(secrets.store(), opening, new_name, secrets.helpers(choice, calling))
     secrets.end_grants(name)

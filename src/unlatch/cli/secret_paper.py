@@ -44,7 +44,7 @@ def command(name: str, label: str, file: str, from_stdin: bool, at_tty: bool, re
     _check_file(file) if file else _check_output()
     with secrets.told(name):
         _check_free(where.read(name).header, label)
-    opening = secrets.open_named(name, choice, calling)
+    opening = secrets.open_to_edit(name, choice, calling)
     helpers = secrets.helpers(choice, calling)
     with secrets.told(name):
         words = new_words(os.urandom)

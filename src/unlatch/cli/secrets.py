@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from unlatch import runtime
-from unlatch.ask import Asker
+from unlatch.ask import Asker, Released
 from unlatch.cli import persons, voice
 from unlatch.keyslots import grant
 from unlatch.keyslots.errors import (
@@ -50,6 +50,17 @@ def open_named(
     """
     with told(name):
         return open_secret(store(), name, helpers(choice, command), Uses(record, keep), slot=slot)
+
+
+def open_to_edit(name: str, choice: persons.Choice, command: str) -> Opening:
+    """Open a stored secret for a change of it. A change has no use for what another process opened: it asks anew.
+
+    Raises:
+        Problem, and what :func:`unlatch.keyslots.opening.open_secret` raises, but for Released.
+    """
+    while True:
+        with contextlib.suppress(Released):
+            return open_named(name, choice, command)
 
 
 def record(secret: str, by: str, unit: str) -> None:
