@@ -2,10 +2,22 @@
 
 import pytest
 
+from unlatch.cli import card_watch, persons
 from unlatch.errors import Denied, Expired, NoBroker, Refused, Withdrawn
-from unlatch.frontends.asking import Moot
+from unlatch.frontends.asking import AtTerminal, Moot, Person, Wanted
+from unlatch.gnupg import card_unlock
 from unlatch.gnupg.card import BLOCKED, LOCKED, UNLOCKED
-from unlatch.gnupg.card_errors import Blocked, Empty, FewTries, Hung, NotTried, PulledOut, WrongPin
+from unlatch.gnupg.card_errors import (
+    Blocked,
+    Empty,
+    FewTries,
+    Hung,
+    NoLoopback,
+    NotTried,
+    PulledOut,
+    StillLocked,
+    WrongPin,
+)
 from unlatch.gnupg.card_watch import (
     ABSENT,
     DONE,
@@ -18,6 +30,8 @@ from unlatch.gnupg.card_watch import (
     Watch,
     outcome_of,
 )
+from unlatch.gnupg.homes import Home
+from unlatch.secret import Secret
 
 A, B = "D276000124010304FF51000000010000", "D276000124010304FF51000000020000"
 AWAY, NOBODY_KNOWS = Seen(ABSENT, why="no card is in the reader"), Seen(UNKNOWN, why="scdaemon is being restarted")
@@ -143,3 +157,39 @@ def test_locked_again_before_anybody_looked() -> None:
 def test_who_heard_of_it(error: Exception, outcome: int) -> None:
     """A person who was asked is not asked again; trouble with card or broker is no answer."""
     assert outcome_of(error) == outcome
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (NoLoopback(), OVER),
+        (StillLocked(A, lying=True), OVER),
+        (Hung(4.0, 1), OVER),
+        (ValueError(), OVER),
+        (PulledOut(), NOBODY),
+        (Empty(), NOBODY),
+        (NoBroker([]), NOBODY),
+        (Refused("quota", "..."), NOBODY),
+    ],
+)
+def test_who_gave_a_pin_is_not_rung_again(error: Exception, outcome: int) -> None:
+    """What came of it stood on the page, and would come of the next one as well; but a card that went is asked for."""
+    assert outcome_of(error, answered=True) == outcome
+
+
+def test_the_watch_knows_whether_somebody_gave_a_pin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its child tells the same trouble apart before and after an answer."""
+
+    def unlock(_visit: object, person: Person, *, seconds: int) -> None:
+        if seconds:
+            person.ask(Wanted("pin", "Unlock it"))
+        raise NoLoopback
+
+    def outcome(seconds: int) -> int:
+        choice = persons.Choice(from_stdin=False, at_tty=False, reason="", timeout=seconds)
+        return card_watch._unlock(Home.find({}, 65534, "/nonexistent"), A, choice, -1)
+
+    person = AtTerminal(lambda _: None, lambda _: Secret(b"123456"))
+    monkeypatch.setattr(persons, "person", lambda *_, **__: person)
+    monkeypatch.setattr(card_unlock, "unlock", unlock)
+    assert (outcome(0), outcome(1)) == (NOBODY, OVER)

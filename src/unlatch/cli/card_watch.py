@@ -16,7 +16,8 @@ from unlatch.gnupg import card_unlock
 from unlatch.gnupg.card_watch import DONE, outcome_of
 from unlatch.gnupg.card_watcher import Watcher
 from unlatch.gnupg.homes import Home
-from unlatch.secret import forbid_core_dumps
+from unlatch.prompt import Verdict
+from unlatch.secret import Secret, forbid_core_dumps
 
 COMMAND = "unlatch card watch"
 
@@ -82,11 +83,40 @@ def _refusal() -> str:
 
 def _unlock(home: Home, aid: str, choice: persons.Choice, moot: int) -> int:
     """Ask and unlock, in the child process; what happened is told here, and its outcome handed on."""
+    answers: list[bool] = []
     try:
         with persons.person(choice, COMMAND, moot=moot) as person:
             visit = card_unlock.visits(lambda: open_agent(home), aid, home.directory)
-            card_unlock.unlock(visit, person, seconds=choice.timeout)
+            card_unlock.unlock(visit, _Heard(person, answers), seconds=choice.timeout)
     except Exception as error:
         voice.complain(explain(error, home))
-        return outcome_of(error)
+        return outcome_of(error, answered=bool(answers))
     return DONE
+
+
+class _Heard:
+    """The person, and a note of each answer that came."""
+
+    def __init__(self, person: asking.Person, answers: list[bool]) -> None:
+        self._person = person
+        self._answers = answers
+
+    def ask(self, wanted: asking.Wanted, *, coalesce: str = "", seconds: int = 0) -> Secret:
+        """See :class:`unlatch.frontends.asking.Person`."""
+        secret = self._person.ask(wanted, coalesce=coalesce, seconds=seconds)
+        self._answers.append(True)
+        return secret
+
+    def judge(self, verdict: Verdict) -> None:
+        """See :class:`unlatch.frontends.asking.Person`."""
+        self._person.judge(verdict)
+
+    def close(self) -> None:
+        """See :class:`unlatch.frontends.asking.Person`."""
+        self._person.close()
+
+    def __enter__(self) -> "_Heard":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -2,16 +2,28 @@
 
 from typing import NamedTuple
 
-from unlatch.errors import Denied, Expired, Withdrawn
+from unlatch.errors import Denied, Expired, NoBroker, Refused, Withdrawn
 from unlatch.frontends.asking import Moot
 from unlatch.gnupg.card import LOCKED, UNLOCKED
-from unlatch.gnupg.card_errors import Blocked, FewTries, NotTried, WrongPin
+from unlatch.gnupg.card_errors import (
+    Blocked,
+    Empty,
+    FewTries,
+    HeldByAnother,
+    NoReader,
+    NotTried,
+    OtherCard,
+    PulledOut,
+    Unused,
+    WrongPin,
+)
 
 ABSENT, UNKNOWN = "absent", "unknown"  # besides the states of a PIN
 PAUSE, LONGEST_PAUSE = 2.0, 1800.0  # seconds between two tries to ask, while nobody can be asked
 
 # How asking ended; also the exit codes of the process that asks.
 DONE, OVER, NOBODY = 0, 1, 2
+_AWAY = (PulledOut, NoReader, Empty, HeldByAnother, Unused, OtherCard)
 
 
 class Seen(NamedTuple):
@@ -69,7 +81,12 @@ class Watch:
         self.asking, self._meanwhile = "", False
 
 
-def outcome_of(error: Exception) -> int:
-    """What an unlocking that failed means for :meth:`Watch.ended`."""
+def outcome_of(error: Exception, *, answered: bool = False) -> int:
+    """What an unlocking that failed means for :meth:`Watch.ended`.
+
+    ``answered``: somebody gave a PIN. Then the page has said what went wrong, and the next ring would bring the same
+    again; only a card that went away with the PIN is asked for anew when it is back.
+    """
     heard = (Denied, Expired, Withdrawn, Moot, WrongPin, NotTried, Blocked, FewTries)
-    return OVER if isinstance(error, heard) else NOBODY
+    nobody = (NoBroker, Refused)
+    return OVER if isinstance(error, heard) or (answered and not isinstance(error, nobody + _AWAY)) else NOBODY
