@@ -96,3 +96,33 @@ def test_a_directory_in_memory_leaves_a_place_for_secrets(keeping: Keeping) -> N
         os.umask(old)
     assert stat.S_IMODE(keeping.directory.stat().st_mode) == 0o700
     keeping.add("borg", SECRET)
+
+
+@pytest.mark.parametrize("entry", ["backup", "", "backup/", "nothing"])
+def test_a_folder_of_pass_is_no_password(keeping: Keeping, entry: str) -> None:
+    """pass lists a folder and exits 0; the list is not handed out as a password."""
+    keeping.run("pass", "init", KEY)
+    keeping.run("pass", "insert", "--multiline", "backup/db01", feed=SECRET)
+    code, out, err = keeping.fails(UNLATCH, "get", f"pass:{entry}")
+    assert (code, out) == (1, b"")
+    assert "there is no such entry" in err
+
+
+def test_gpg_writes_no_file_whatever_its_settings_say(keeping: Keeping) -> None:
+    """An output file in gpg.conf gets neither the key of a keyslot nor a secret."""
+    house = keeping.house
+    keeping.add("borg", SECRET)
+    note = house.root / "note.gpg"
+    house.run("gpg", "--batch", "--trust-model", "always", "-e", "-r", KEY, "-o", note, feed=SECRET)
+    (house.gnupg / "gpg.conf").write_text(f"output {house.root}/leak\n")
+    assert keeping.unlatch("get", "borg") == SECRET
+    assert keeping.unlatch("get", f"gpg:{note}") == SECRET
+    assert not (house.root / "leak").exists()
+
+
+def test_a_secret_that_the_kernel_cannot_keep_is_told(keeping: Keeping) -> None:
+    """--for with more than a key of the kernel holds is an error that says so, and nothing is printed."""
+    keeping.add("large", b"x" * 40000)
+    code, out, err = keeping.fails(UNLATCH, "get", "--for", "1h", "large")
+    assert (code, out) == (1, b"")
+    assert "more than 32767 bytes" in err

@@ -64,10 +64,11 @@ def _recorded(name: str, secret: Secret, by: str) -> Secret:
 def _opened(name: str, wishes: Wishes) -> Secret:
     kind, colon, rest = name.partition(":")
     if colon and kind == "pass":
+        _check_entry(name, rest)
         secret = _first_line(name, _printed(["pass", "show", "--", rest], name))
         return _kept(name, _recorded(name, secret, "pass"), wishes)
     if colon and kind == "gpg":
-        secret = _printed(["gpg", "--batch", "--quiet", "--no-tty", "--decrypt", "--", rest], name)
+        secret = _printed(["gpg", "--batch", "--quiet", "--no-tty", "--output", "-", "--decrypt", "--", rest], name)
         return _kept(name, _recorded(name, secret, "gpg"), wishes)
     if not _is_stored(name):
         return _asked(name, wishes)
@@ -127,6 +128,17 @@ def _printed(arguments: list[str], name: str) -> Secret:
         return Secret(data)
     finally:
         data[:] = bytes(len(data))
+
+
+def _check_entry(name: str, entry: str) -> None:
+    """A folder is no entry: pass lists it with exit code 0, and the first line of that is no password.
+
+    Raises:
+        Problem: it is no entry.
+    """
+    folder = os.environ.get("PASSWORD_STORE_DIR") or os.path.expanduser("~/.password-store")
+    if not os.path.isfile(f"{folder}/{entry}.gpg"):
+        voice.fail(f"{voice.clean(name)}: there is no such entry", "pass ls")
 
 
 def _first_line(name: str, secret: Secret) -> Secret:

@@ -89,7 +89,7 @@ def _gpg(arguments: list[str], feed: Secret, helpers: Helpers, seconds: float) -
 
     try:
         return subprocess.run(
-            ["gpg", "--batch", "--quiet", "--no-tty", *arguments],
+            ["gpg", "--batch", "--quiet", "--no-tty", "--output", "-", *arguments],  # not where gpg.conf may say
             input=bytes(feed.reveal()),
             capture_output=True,
             timeout=seconds,

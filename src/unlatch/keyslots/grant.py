@@ -47,6 +47,8 @@ def keep(name: str, secret: Secret, seconds: int, now: int) -> Grant:
     encoded = quote(name, safe="/:@+", errors="surrogateescape")
     if len(encoded) > MAX_NAME:
         raise NoGrants("the name is too long")
+    if len(secret.reveal()) > keyctl.MAX_PAYLOAD:
+        raise NoGrants(f"the secret has more than {keyctl.MAX_PAYLOAD} bytes")
     earlier = [grant for grant in grants() if grant.name == name]
     try:
         # Made where this process possesses it, or it could not say who may read it.
