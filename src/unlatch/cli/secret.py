@@ -77,6 +77,8 @@ def add(
     slots += [editing.NewSlot("passphrase", "words", {})] if passphrase else []
     if not slots:
         voice.fail("a secret needs a keyslot: --to KEY, --fido2 or --passphrase", code=voice.USAGE)
+    if passphrase:
+        secrets.check_talk()
     if (no_touch or pin) and not fido2:
         voice.fail("--no-touch and --pin are about a security key, so they need --fido2", code=voice.USAGE)
     choice = persons.Choice(from_stdin, at_tty, reason, timeout)
@@ -165,6 +167,8 @@ def add_slot(
     wishes |= {"choose": "yes"} if choose else {}
     wishes |= _wishes(no_touch=no_touch, pin=pin)
     calling = f"unlatch secret add-slot {name}"
+    if kind == "passphrase" and not choose:
+        secrets.check_talk()
     opening = secrets.open_to_edit(name, choice, calling)
     with secrets.told(name):
         wanted = editing.NewSlot(kind, label or kind, wishes)
@@ -207,6 +211,9 @@ def rotate(name: str, generate: bool, replace: bool, from_stdin: bool, at_tty: b
     if generate and replace:
         voice.fail("--generate and --replace exclude each other", code=voice.USAGE)
     calling = f"unlatch secret rotate {name}"
+    with secrets.told(name):
+        if any(slot.kind == "passphrase" for slot in secrets.store().read(name).header.slots):
+            secrets.check_talk()
     content = _generated() if generate else _given(f"new secret {name}:") if replace else None
     opening = secrets.open_to_edit(name, choice, calling)
     with secrets.told(name):

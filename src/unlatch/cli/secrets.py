@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterator
 
 from unlatch import runtime
@@ -76,6 +77,18 @@ def record(secret: str, by: str, unit: str) -> None:
         asker.record(secret, by, unit)
     finally:
         asker.close()
+
+
+def check_talk() -> None:
+    """New words are shown on standard error, which must be neither a log nor a file that others can read.
+
+    Raises:
+        Problem
+    """
+    found = os.fstat(2)
+    where = f"{found.st_dev}:{found.st_ino}"
+    if os.environ.get("JOURNAL_STREAM") == where or (stat.S_ISREG(found.st_mode) and found.st_mode & 0o077):
+        voice.fail("the new words would be shown in a file or log that others can read", "run it at a terminal")
 
 
 def end_grants(name: str) -> None:

@@ -75,13 +75,18 @@ class SecretFile(NamedTuple):
     sealed: bytes
 
 
+def is_name(name: str) -> bool:
+    """Whether a secret can have this name."""
+    return _NAME.match(name) is not None
+
+
 def check_name(name: str) -> str:
     """The name, if a secret can have it.
 
     Raises:
         BadName
     """
-    if not _NAME.match(name):
+    if not is_name(name):
         raise BadName
     return name
 

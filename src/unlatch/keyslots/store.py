@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from unlatch.keyslots.errors import BadSecretFile, Busy, NoSuchSecret, SecretExists, Unsafe
-from unlatch.keyslots.header import MAX_FILE, SecretFile, check_name, from_json, to_json
+from unlatch.keyslots.header import MAX_FILE, SecretFile, check_name, from_json, is_name, to_json
 
 SUFFIX = ".json"
 _POLL = 0.01  # s between tries for the lock; flock(2) knows no time limit
@@ -45,7 +45,7 @@ class Store:
         except FileNotFoundError:
             return []
         names = [name.removesuffix(SUFFIX) for name in found if name.endswith(SUFFIX)]
-        return sorted(name for name in names if not name.startswith("."))
+        return sorted(filter(is_name, names))
 
     def read(self, name: str) -> SecretFile:
         """The file of this secret.
