@@ -150,6 +150,20 @@ def test_undo_puts_everything_back(house: House, keyring: Keyring) -> None:
     assert (again.returncode, again.stdout) == (0, "nothing to undo\n")
 
 
+def test_undo_never_says_that_it_removes_a_home_with_keys(house: House) -> None:
+    """A GnuPG home that setup made, and that has a key since, stays; the plan and the deed both say so."""
+    home = house.root / "fresh"
+    assert setup(house, *answers(house), "--gnupghome", str(home), "--yes").returncode == 0
+    (home / "private-keys-v1.d").mkdir()
+    dry = setup(house, "--undo", "--dry-run")
+    assert f"removes {home}, if nothing else is in it" in dry.stdout
+    done = setup(house, "--undo", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert f"unlatch: {home} is not empty, and stays\n" in done.stderr
+    assert f"unlatch: removes {home}\n" not in done.stderr
+    assert [entry.name for entry in home.iterdir()] == ["private-keys-v1.d"]
+
+
 def test_undo_does_not_overwrite_what_somebody_changed_since(house: House, keyring: Keyring) -> None:
     """It refuses as a whole, shows what was changed, and says what to type; typed as it stands, that works."""
     conf = house.gnupg / "gpg-agent.conf"

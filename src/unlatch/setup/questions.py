@@ -44,7 +44,11 @@ class Questions:
             try:
                 return read(typed)
             except ValueError as error:
-                voice.tell_plainly(f"  {voice.clean(str(error))}")
+                room = min(voice.width(), WIDTH)
+                text = f"not taken: {voice.clean(str(error))}"
+                voice.tell_plainly(
+                    textwrap.fill(text, room, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+                )
 
     def ask_secret(self, option: str, why: str, question: str) -> Secret | None:
         """A line typed without echo."""

@@ -128,7 +128,8 @@ def _undoings(planned: list[Undoing], *, whole: bool) -> Iterator[str]:
             yield f"stops, and starts no more at boot: {' '.join(entry.units.started or entry.units.enabled)}"
         elif change is not None:
             removed = change.after.kind == "absent"
-            yield f"{'removes' if removed else 'changes'} {voice.clean(change.path)}"
+            keep = ", if nothing else is in it" if removed and change.before.kind == "directory" else ""
+            yield f"{'removes' if removed else 'changes'} {voice.clean(change.path)}{keep}"
             if whole or not removed:
                 yield from (f"  {line}" for line in showing.difference(change, sys.stdout if whole else sys.stderr))
         elif entry.change is not None:

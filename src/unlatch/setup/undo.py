@@ -95,13 +95,20 @@ class Undo:
             tell(f'{proxy} has to be told: "systemctl reload {proxy}"')
 
     def _put_back(self, entry: Entry, change: Change, tell: Callable[[str], None]) -> None:
-        tell(f"{'removes' if change.after.kind == 'absent' else 'puts back'} {change.path}")
+        # A directory may be a GnuPG home that has keys by now: its removal is told when it is done, and not before.
+        folder = change.before.kind == "directory"
+        removes = f"{'removes' if change.after.kind == 'absent' else 'puts back'} {change.path}"
+        if not folder:
+            tell(removes)
         try:
             self._hands(entry).put(change.path, change.before, change.after)
         except OSError:
-            if change.before.kind != "directory":
+            if not folder:
                 raise
             tell(f"{change.path} is not empty, and stays")
+        else:
+            if folder:
+                tell(removes)
         if change.tells == AGENT:  # at once: the broker that it would ask through may be stopped next
             situation = target(change.user, entry.gnupghome, self._environ, self._caller)
             tell(f"{situation.user}'s gpg-agent reads its file anew, and forgets every passphrase that it keeps")
