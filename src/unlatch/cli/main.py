@@ -9,31 +9,19 @@ import click
 from unlatch import __version__
 from unlatch.cli import completion, voice
 
-COMMANDS = (
-    "agent",
-    "answer",
-    "askpass",
-    "card",
-    "config",
-    "doctor",
-    "env",
-    "get",
-    "key",
-    "lock",
-    "log",
-    "matrix",
-    "ring",
-    "run",
-    "secret",
-    "serve",
-    "setup",
-    "status",
-    "systemd-agent",
-)
+# As the help shows them: by what somebody is about to do.
+GROUPS = {
+    "Set up and check": ("setup", "config", "matrix", "ring", "doctor"),
+    "Somebody waits": ("status", "answer", "log"),
+    "Unlock before it is needed, and lock": ("key", "card", "lock"),
+    "Secrets for programs": ("secret", "get", "run", "askpass", "env"),
+    "What systemd runs": ("serve", "agent", "systemd-agent"),
+}
+COMMANDS = tuple(sorted(name for names in GROUPS.values() for name in names))
 
 EXAMPLE = """\b
-Example: a server's disk is full of locked things, and you are logged in:
-  $ unlatch status
+Examples: a new host, as root; and a service waits, while you are logged in:
+  # unlatch setup --user api
   $ unlatch answer
 """
 
@@ -50,6 +38,17 @@ class _Commands(click.Group):
         found = importlib.import_module(f"unlatch.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(found, click.Command)
         return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The groups, their columns aligned with each other."""
+        longest = max(map(len, COMMANDS))
+        for title, names in GROUPS.items():
+            found = [(name, self.get_command(ctx, name)) for name in names]
+            room = formatter.width - 4 - longest
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(f"{name:<{longest}}", each.get_short_help_str(room)) for name, each in found if each is not None]
+                )
 
 
 @click.group(
