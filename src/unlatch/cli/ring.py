@@ -39,8 +39,8 @@ def command(timeout: int) -> int:
     """
     forbid_core_dumps()
     uid = os.geteuid()
-    mistakes = load(None, os.environ, uid).mistakes
-    if mistakes:  # found now rather than at three in the morning
+    configuration = load(None, os.environ, uid)
+    if mistakes := configuration.mistakes:  # found now rather than at three in the morning
         raise BadConfig([str(mistake) for mistake in mistakes])
     prompt = Prompt(
         kind="notice",
@@ -56,6 +56,10 @@ def command(timeout: int) -> int:
         asker.open()
         question = asker.put(prompt, seconds=timeout)
         voice.tell(f"ringing; the words are {' '.join(prompt.words)}; Ctrl-C takes it back")
+        if not configuration.settings.notifiers:  # five minutes of waiting would be the only sign of it
+            voice.tell(
+                'there is no notifier, so no phone rings: "unlatch setup" adds one, "unlatch answer" answers here'
+            )
         answer = asker.wait(question)
         assert isinstance(answer, Answer)  # no descriptor was given to watch
         accepted = answer.answer == "yes"
