@@ -148,7 +148,9 @@ def test_list_and_show_open_nothing(borg: Keeping) -> None:
 
 def test_without_secrets_the_list_is_empty(keeping: Keeping) -> None:
     """Nothing is made for looking."""
-    assert keeping.unlatch("secret", "list") == b""
+    process = keeping.start(UNLATCH, "secret", "list")
+    assert process.communicate(timeout=60) == (b"", b"unlatch: no secret is stored here\n")
+    assert process.returncode == 0
     assert not keeping.directory.exists()
 
 
@@ -258,7 +260,13 @@ def test_rotate_keeps_makes_or_replaces_the_content(borg: Keeping) -> None:
 def test_rotate_makes_new_words(borg: Keeping) -> None:
     """The words of before open nothing any more, the new ones do."""
     old = words_told(borg, "secret", "add-slot", "borg", "passphrase")
-    new = words_told(borg, "secret", "rotate", "borg")
+    process = borg.start(UNLATCH, "secret", "rotate", "borg")
+    told = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 0, told
+    assert "words and recovery sheets from before do not open borg any more" in told
+    found = re.search(r"shown this once: (.*)", told)
+    assert found is not None
+    new = found[1]
     assert old != new
     typed = ("get", "--stdin", "--slot", "passphrase", "borg")
     assert borg.unlatch(*typed, feed=f"{new}\n".encode()) == CANARY

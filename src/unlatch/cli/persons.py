@@ -39,7 +39,9 @@ def options(command: _Command) -> _Command:
         ),
         click.option("--reason", metavar="TEXT", default="", help="One more line for the page: why this is asked."),
         click.option("--tty", "at_tty", is_flag=True, help="Ask at this terminal; nobody is rung."),
-        click.option("--stdin", "from_stdin", is_flag=True, help="Read it from standard input: a line."),
+        click.option(
+            "--stdin", "from_stdin", is_flag=True, help="Read what one would type from standard input, by line."
+        ),
     ):
         command = option(command)
     return command

@@ -120,6 +120,8 @@ def list_() -> int:
             voice.complain(voice.Problem(voice.clean(str(error))))
         else:
             voice.say(f"{name}  {' '.join(kinds)}")
+    if not where.names():
+        voice.tell("no secret is stored here")
     return voice.FAILED if broken else voice.OK
 
 
@@ -205,14 +207,15 @@ def rotate(name: str, generate: bool, replace: bool, from_stdin: bool, at_tty: b
     """Open the secret NAME and seal it anew, under a master key that nobody has had.
 
     Each keyslot is made anew: OpenPGP keys without asking, a security key with a touch, words as new words. The program
-    that uses the secret must be told of a new one by yourself.
+    that uses the secret must be told of a new one by yourself; the one from before is kept nowhere.
     """
     choice = persons.Choice(from_stdin, at_tty, reason, timeout)
     if generate and replace:
         voice.fail("--generate and --replace exclude each other", code=voice.USAGE)
     calling = f"unlatch secret rotate {name}"
     with secrets.told(name):
-        if any(slot.kind == "passphrase" for slot in secrets.store().read(name).header.slots):
+        words = any(slot.kind == "passphrase" for slot in secrets.store().read(name).header.slots)
+        if words:
             secrets.check_talk()
     content = _generated() if generate else _given(f"new secret {name}:") if replace else None
     opening = secrets.open_to_edit(name, choice, calling)
@@ -220,6 +223,8 @@ def rotate(name: str, generate: bool, replace: bool, from_stdin: bool, at_tty: b
         editing.rotate(secrets.store(), opening, secrets.helpers(choice, calling), content)
     secrets.end_grants(name)
     voice.tell(f"{name} has a new master key" + (" and a new content" if content is not None else ""))
+    if words:
+        voice.tell(f"words and recovery sheets from before do not open {name} any more: print a new sheet")
     return voice.OK
 
 
