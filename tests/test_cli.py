@@ -507,6 +507,15 @@ def test_a_claim_in_the_status_stays_in_its_row(runtime: Path) -> None:
     assert "user root" in "".join(line for line in lines if line.startswith("  "))
 
 
+@pytest.mark.parametrize("text", ["Enter passphrase for /k:", "Enter passphrase\n  for /k"])
+def test_a_text_that_says_the_title_again_is_shown_once(runtime: Path, text: str) -> None:
+    """As ssh-add and gpg ask; any other text is shown below the title."""
+    broker = Broker(PROMPT._replace(title="Enter passphrase for /k", text=text))
+    with admin_socket([broker], runtime), at_terminal("answer") as terminal:
+        terminal.expect("\npassphrase:")
+    assert terminal.screen.count("Enter passphrase") == 1
+
+
 def test_an_answer_of_which_nobody_knows_is_code_6(runtime: Path) -> None:
     """Neither accepted nor wrong: the last try for a key, or a card's PIN."""
     broker = Broker()
@@ -514,7 +523,7 @@ def test_an_answer_of_which_nobody_knows_is_code_6(runtime: Path) -> None:
     with admin_socket([broker], runtime):
         done = call("answer", "--stdin", feed=link_of(broker) + broker.right)
     assert (done.returncode, done.stdout) == (6, "")
-    assert "nobody says whether it was right" in done.stderr
+    assert done.stderr.startswith("unlatch: handed on, and nobody says whether it was right")
 
 
 def test_a_yes_is_asked_for_in_full(runtime: Path) -> None:

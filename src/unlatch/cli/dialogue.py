@@ -56,7 +56,7 @@ def show(page: Page) -> None:
     ]
     said = [
         ("words", " ".join(asked.words)),
-        ("asks", clean("\n".join(part for part in (asked.title, asked.text) if part), lines=True)),
+        ("asks", clean(_question(asked), lines=True)),
         ("says", clean(asked.error)),
         ("try", f"{asked.attempt[0]} of {asked.attempt[1]}" if asked.attempt else ""),
         ("field", "" if asked.label.lower().rstrip(": ") in ("passphrase", "pin") else clean(asked.label)),
@@ -75,6 +75,12 @@ def show(page: Page) -> None:
     lines = ["", "checked by the kernel:", *voice.columns(sure, mark="  ", width=width)]
     lines += [f"as reported by {clean(stamp.host)}:", *voice.columns(said, mark="| ", width=width)]
     voice.tell_plainly("\n".join(lines))
+
+
+def _question(asked: Prompt) -> str:
+    """Title and text; a text that only says the title again, in lines of its own or with a colon, is left out."""
+    again = " ".join(asked.text.split()).rstrip(":") == asked.title.rstrip(":")
+    return "\n".join(part for part in (asked.title, "" if again else asked.text) if part)
 
 
 def service_of(asker: AskerInfo) -> str:
@@ -150,12 +156,14 @@ def tell_verdict(verdict: Verdict, verb: str) -> int:
     if verdict.outcome == ("denied" if verb == "no" else "accepted"):
         voice.say(sentence)
         return voice.OK
+    if verdict.outcome == "unknown":  # ssh-add and a card say no more of an answer that is right
+        voice.tell(sentence)
+        return voice.UNKNOWN
     # A yes that is denied had the wrong digits.
     codes = {
         "wrong": voice.WRONG,
         "next": voice.FURTHER,
         "denied": voice.WRONG if verb == "yes" else voice.OVER,
-        "unknown": voice.UNKNOWN,
     }
     goes_on = 'the prompt goes on: a new link is sent within a minute; on its host, "unlatch answer" finds it at once'
     hints = [goes_on] if verdict.next_link else []

@@ -65,17 +65,18 @@ def _status() -> dict[str, Any]:
 
 
 def _broker(broker: Mapping[str, Any]) -> str:
-    """One line; a broker of another release may tell more or less than this one knows."""
+    """How it does, its trouble, its page; a broker of another release may tell more or less than this one knows."""
     parts = [
         f"version {broker['version']}" if "version" in broker else "",
         f"pid {broker['pid']}" if "pid" in broker else "",
         f"up {_span(broker.get('uptime'))}" if "uptime" in broker else "",
         f"page at {broker['address']}" if broker.get("address") else "",
         {True: "listening", False: "not listening, as nothing is open"}.get(broker.get("listening", ""), ""),
-        f"page sha256 {broker['page']}" if broker.get("page") else "",
     ]
     trouble = f"\nbroker: trouble: {voice.clean(str(broker['trouble']))}" if broker.get("trouble") else ""
-    return "broker: " + voice.clean(", ".join(part for part in parts if part)) + trouble
+    # In a line of its own 80 columns do not break it, and it can be compared.
+    page = f"\npage sha256 {voice.clean(str(broker['page']))}" if broker.get("page") else ""
+    return "broker: " + voice.clean(", ".join(part for part in parts if part)) + trouble + page
 
 
 def _notifier(row: Mapping[str, Any]) -> str:
