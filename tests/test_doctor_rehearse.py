@@ -147,7 +147,7 @@ def test_it_says_what_it_will_do_and_asks(house: House, keyring: Keyring) -> Non
             "forgets Sql Root",
             "as a service would",
             "within 5 min; else the key stays locked",
-            "Go on? [y/N]",
+            "go on? (yes/no) [no]",
         ):
             terminal.expect(text)
         terminal.type("\n")
@@ -160,7 +160,7 @@ def test_it_says_what_it_will_do_and_asks(house: House, keyring: Keyring) -> Non
 def test_a_person_agrees(house: House, keyring: Keyring) -> None:
     """And sees each step as it is done."""
     with Terminal([UNLATCH, "doctor", "--rehearse", ADDRESS], house.environ()) as terminal:
-        terminal.expect("Go on? [y/N]")
+        terminal.expect("go on? (yes/no) [no]")
         terminal.type("y\n")
         terminal.expect("rehearsal-lock")
         house.open(house.phone.ring()["link"]).unlock(PASSPHRASE)

@@ -191,6 +191,7 @@ def test_an_agent_that_may_not_be_preset_is_said_before_anybody_is_rung(house: H
     home.make("a@x")
     code, _, errors = home.unlatch("key", "unlock", "a@x")
     assert code == 1
+    assert 'hint: "unlatch key unlock --configure" writes what is missing' in errors
     assert 'add the line "allow-preset-passphrase"' in errors
     assert house.phone.messages() == []
     code, _, errors = home.unlatch("key", "unlock", "--configure", "--stdin", "a@x", feed=FIRST)

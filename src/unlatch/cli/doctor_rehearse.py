@@ -1,5 +1,6 @@
 """``unlatch doctor --rehearse``: say what will be done, ask, and do it."""
 
+import textwrap
 from collections.abc import Callable
 
 from unlatch.cli import voice
@@ -24,7 +25,7 @@ def rehearse(
         return impossible.findings
     voice.tell_plainly(f"A rehearsal for the services of {voice.clean(situation.user)}:")
     for number, line in enumerate(rehearsal.plan, start=1):
-        voice.tell_plainly(f"  {number}. {voice.clean(line)}")
+        voice.tell_plainly(textwrap.fill(f"  {number}. {voice.clean(line)}", voice.width(), subsequent_indent="     "))
     if not yes:
         _agree()
     findings = []
@@ -41,5 +42,5 @@ def _agree() -> None:
         terminal.descriptor()
     except voice.Problem:
         voice.fail("there is no terminal to agree on", "--yes agrees beforehand", code=voice.USAGE)
-    if terminal.ask("Go on? [y/N]").lower() not in ("y", "yes"):
+    if terminal.ask("go on? (yes/no) [no]").lower() not in ("y", "yes"):
         voice.fail("nothing was locked")

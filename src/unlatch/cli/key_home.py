@@ -104,7 +104,10 @@ def lines_for(option: str, home: Home) -> tuple[str, ...]:
     reload = '"gpgconf --reload gpg-agent" makes it read that; it also locks every key'
     if option.startswith("no-"):
         return f'remove the line "{option}" from {conf_of(home)}', reload
-    return f'add the line "{option}" to {conf_of(home)}, or have "unlatch key unlock --configure" do it', reload
+    return (
+        '"unlatch key unlock --configure" writes what is missing, has gpg-agent read it, and unlocks',
+        f'or by hand: add the line "{option}" to {conf_of(home)}; {reload}',
+    )
 
 
 def conf_of(home: Home) -> str:
