@@ -2,7 +2,8 @@
 
 The rules for the page's TCP port:
 - The port is ours from start to end, so no other local user can put a page of his own at an address that people trust;
-  but it *listens* only while a prompt is open, or an admin looks. Linux keeps a port bound when its listening socket is shut down.
+  but it *listens* only while a prompt is open, or an admin looks. Linux keeps a port bound when its listening socket
+  is shut down.
 - SO_REUSEADDR is on while we bind (connections of an earlier broker may be in TIME_WAIT), and off before we listen:
   left on, any user could bind the same port while we are idle.
 - To listen again while closed connections are in TIME_WAIT, the kernel wants an option that both sides share. That is
