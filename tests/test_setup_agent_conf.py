@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from real import real
 
 from unlatch.setup import agent_conf, agent_step, performing
+from unlatch.setup.changes import AGENT, Change
+from unlatch.setup.files import FileState
 from unlatch.setup.hands import Hands
 from unlatch.setup.journal import Journal
 from unlatch.setup.places import find
 from unlatch.setup.target import target
-from unlatch.setup.undo import Undo
+from unlatch.setup.undo import Undo, is_as_left
 
 NO_PINENTRY = "67108949"  # GPG_ERR_NO_PIN_ENTRY of gpg-agent; a client sees "No secret key" in the end
 
@@ -222,3 +224,27 @@ def test_setup_and_undo_lead_back_to_any_file(before: bytes, mode: int, hours: i
         undo.perform(undo.plan(), lambda text: None)
         assert conf.read_bytes() == before
         assert conf.stat().st_mode & 0o777 == mode
+
+
+PINENTRY = {"pinentry-program": "/usr/bin/pinentry-unlatch"}
+
+
+@pytest.mark.parametrize("before", [b"", b"# mine\n", b"max-cache-ttl 7200", b"default-cache-ttl 600\r\nverbose\r\n"])
+@pytest.mark.parametrize(
+    "ours", [{"allow-preset-passphrase": ""}, {"allow-preset-passphrase": "", "max-cache-ttl": "31536000"}], ids=str
+)
+def test_what_unlocking_keys_wrote_does_not_hinder_an_undo(before: bytes, ours: dict[str, str]) -> None:
+    """ "unlatch key unlock --configure" adds to the same file; it counts as setup left it, any other edit does not."""
+    original = FileState("file", before, 0o600)
+    after = original._replace(data=agent_conf.edit(before, PINENTRY))
+    change = Change("/home/api/.gnupg/gpg-agent.conf", original, after, tells=AGENT)
+    assert is_as_left(after._replace(data=agent_conf.edit(after.data, ours)), change)
+    assert is_as_left(after, change)
+    for other in (
+        agent_conf.edit(after.data, {"max-cache-ttl-ssh": "1"}),
+        agent_conf.edit(after.data, ours) + b"\nverbose\n",
+        b"",
+        before,
+    ):
+        assert is_as_left(after._replace(data=other), change) == (other == after.data)
+    assert not is_as_left(after._replace(mode=0o644), change)

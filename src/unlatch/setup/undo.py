@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from unlatch.errors import UnlatchError
-from unlatch.setup import agent_step, units_step
+from unlatch.setup import agent_conf, agent_step, units_step
 from unlatch.setup.changes import AGENT, CADDY, NGINX, SYSTEMD, Change
 from unlatch.setup.files import FileState
 from unlatch.setup.hands import Hands, hands_for
@@ -37,6 +37,10 @@ class Undoing(NamedTuple):
     change: Change | None
 
 
+# They are written without a journal of their own, into a file that setup changed before: no change of somebody else's.
+KEY_OPTIONS = ("allow-preset-passphrase", "max-cache-ttl")
+
+
 class Undo:
     """Undo all of a journal, or what was done in one user's home."""
 
@@ -63,7 +67,7 @@ class Undo:
             change, key = entry.change, _key(entry)
             if change is None or key is None or entry.number in settled or self.is_gone(entry):
                 planned.append(Undoing(entry, None))
-            elif _is(present[key], change):
+            elif is_as_left(present[key], change):
                 planned.append(Undoing(entry, change._replace(before=present[key], after=change.before)))
             else:
                 original = self._journal.original(entry) if change.before.kind == "file" else ""
@@ -150,8 +154,17 @@ def _settled(entries: list[Entry], present: dict[tuple[str, str], FileState]) ->
     return settled
 
 
-def _is(present: FileState, change: Change) -> bool:
+def is_as_left(present: FileState, change: Change) -> bool:
     """Whether a path is as setup left it."""
     if change.secret and present.kind == "file":
         present = present._replace(data=hashlib.sha256(present.data).digest())
+    if change.tells == AGENT and present.kind == change.after.kind == "file":
+        present = present._replace(data=_without_ours(present.data, change.after.data))
     return present.same(change.after)
+
+
+def _without_ours(present: bytes, after: bytes) -> bytes:
+    """A gpg-agent.conf as setup left it, if what came since is what ``unlatch key unlock --configure`` writes."""
+    said = agent_conf.values(present)
+    ours = {name: said[name] for name in KEY_OPTIONS if name in said}
+    return after if agent_conf.edit(after, ours) == present else present
