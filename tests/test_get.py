@@ -1,6 +1,7 @@
 """``unlatch get``: from a stored secret, pass, gpg, a grant, or a person; and nothing on standard output otherwise."""
 
 import json
+import os
 import re
 import time
 from pathlib import Path
@@ -12,6 +13,9 @@ from real_gnupg import finish
 from secret_keeping import APART, KEY, Keeping
 from terminal import Terminal
 from waiting import until
+
+from unlatch.cli import secrets
+from unlatch.runtime import Runtime, candidates
 
 SECRET = b"correct horse battery staple"
 
@@ -249,3 +253,25 @@ def test_an_edit_beside_another_asks_for_itself(keeping: Keeping) -> None:
     shown = keeping.unlatch("secret", "show", "borg").decode()
     assert "a (gpg)" in shown
     assert "b (gpg)" in shown
+
+
+def test_an_opening_is_recorded_by_the_broker_that_rings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where $HOME is not the account's home, the trail is that of the broker to which every asker goes."""
+    asked = []
+
+    class Listening:
+        def __init__(self, places: list[Runtime], **_: object) -> None:
+            asked.append(places)
+
+        def open(self) -> None: ...
+
+        def record(self, *said: str) -> None: ...
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(secrets, "Asker", Listening)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("UNLATCH_RUNTIME_DIR", raising=False)
+    secrets.record("borg", "gpg gpg", "")
+    assert asked == [candidates(os.geteuid(), os.environ, str(tmp_path))]
+    assert asked != [candidates(os.geteuid(), os.environ, "/elsewhere")]

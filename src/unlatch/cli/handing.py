@@ -8,9 +8,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from unlatch.cli import voice
-from unlatch.keyslots.opening import home_of
-from unlatch.keyslots.store import directory
+from unlatch.cli import secrets, voice
 from unlatch.secret import Secret
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127  # as the shell's (POSIX sh, 2.8.2)
@@ -81,7 +79,7 @@ def folders(wanted: Sequence[tuple[str, str, Secret]]) -> dict[str, str]:
     Raises:
         Problem: the kernel allows neither.
     """
-    place = os.path.join(directory(os.environ, home_of(os.geteuid(), os.environ)), ".memory")
+    place = os.path.join(secrets.store().path, ".memory")
     os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)  # not with the next one: it would be open to others
     os.makedirs(place, mode=0o700, exist_ok=True)
     try:

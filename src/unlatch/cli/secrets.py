@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from unlatch import runtime
 from unlatch.ask import Asker, Released
-from unlatch.cli import persons, voice
+from unlatch.cli import admin, persons, voice
 from unlatch.keyslots import grant
 from unlatch.keyslots.errors import (
     BadSecretFile,
@@ -20,15 +20,15 @@ from unlatch.keyslots.errors import (
     SlotFailed,
     Unsafe,
 )
-from unlatch.keyslots.opening import Opening, Uses, home_of, open_secret
+from unlatch.keyslots.opening import Opening, Uses, open_secret
 from unlatch.keyslots.slots import Helpers
-from unlatch.keyslots.store import Store, directory
+from unlatch.keyslots.store import Store, account_home, directory
 from unlatch.secret import Secret
 
 
 def store() -> Store:
     """The stored secrets of this user."""
-    return Store(directory(os.environ, home_of(os.geteuid(), os.environ)))
+    return Store(directory(os.environ, account_home(os.geteuid(), os.environ)))
 
 
 def helpers(choice: persons.Choice, command: str) -> Helpers:
@@ -71,7 +71,8 @@ def record(secret: str, by: str, unit: str) -> None:
         NoBroker, Refused: nothing is handed out then.
     """
     uid = os.geteuid()
-    asker = Asker(runtime.candidates(uid, os.environ, home_of(uid, os.environ)), uid=uid, environ=os.environ)
+    # The broker that rings for this process, so $HOME counts here as it does for every asker.
+    asker = Asker(runtime.candidates(uid, os.environ, admin.home(uid)), uid=uid, environ=os.environ)
     asker.open()
     try:
         asker.record(secret, by, unit)

@@ -1,7 +1,7 @@
 """Open a stored secret: whether this process may, which keyslot, the roll afterwards, the line in the audit trail."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -130,16 +130,3 @@ def slots_to_try(header: Header, label: str) -> list[Slot]:
     if not slots:
         raise SlotFailed(f"{header.name} has no keyslot {label}", f"unlatch secret show {header.name}")
     return sorted(slots, key=lambda slot: KINDS.index(slot.kind))
-
-
-def home_of(uid: int, environ: Mapping[str, str]) -> str:
-    """The home directory of the account, whatever $HOME says; for a uid without an account, $HOME.
-
-    A job without an environment and one under sudo must look where the account's secrets are.
-    """
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_dir
-    except KeyError:
-        return environ.get("HOME", "/")

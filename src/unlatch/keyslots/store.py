@@ -7,6 +7,7 @@ from reading to renaming (:meth:`Store.edit`), and change what is there *then*, 
 import contextlib
 import fcntl
 import os
+import pwd
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,17 @@ def directory(environ: Mapping[str, str], home: str) -> str:
     Not below ``$XDG_DATA_HOME``: a job without an environment must find what a shell with one stored.
     """
     return environ.get("UNLATCH_SECRETS") or os.path.join(home, ".local", "share", "unlatch", "secrets")
+
+
+def account_home(uid: int, environ: Mapping[str, str]) -> str:
+    """The home directory of the account, whatever $HOME says; for a uid without an account, $HOME.
+
+    A job without an environment and one under sudo must look where the account's secrets are.
+    """
+    try:
+        return pwd.getpwuid(uid).pw_dir
+    except KeyError:
+        return environ.get("HOME", "/")
 
 
 class Store:
