@@ -12,6 +12,7 @@ from unlatch.cli import voice
 from unlatch.doctor import registry, report
 from unlatch.doctor.check import Checks, Finding, Situation, State
 from unlatch.doctor.run import examine
+from unlatch.gnupg.homes import home_of_unit
 
 CHOSEN = ("UNLATCH_CONFIG", "UNLATCH_RUNTIME_DIR")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # systemd.exec(5), for system services
@@ -118,22 +119,11 @@ def _situation(name: str | None, gnupghome: str | None) -> Situation:
         )
     # Another user's home must not be guessed from our own environment.
     ours = os.environ.get("GNUPGHOME") if caller == entry.pw_uid else ""
-    chosen = os.path.abspath(gnupghome or ours or _home_of_unit(entry.pw_name) or f"{entry.pw_dir}/.gnupg")
+    chosen = os.path.abspath(gnupghome or ours or home_of_unit(entry.pw_name) or f"{entry.pw_dir}/.gnupg")
     # What somebody chose for all of Unlatch's programs (``unlatch env`` gives it to jobs) is no accident of this shell.
     own = {name: os.environ[name] for name in CHOSEN if caller == entry.pw_uid and os.environ.get(name)}
     environ = {"GNUPGHOME": chosen, "PATH": PATH} | own
     return Situation(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, chosen, environ, caller, __version__)
-
-
-def _home_of_unit(user: str) -> str:
-    """The GNUPGHOME that unlatch-agent@USER.service was given, "" for the usual one."""
-    try:
-        with open(f"/etc/unlatch/agent-{user}.env", encoding="utf-8", errors="replace") as file:
-            lines = file.read(65536).splitlines()
-    except OSError:
-        return ""
-    named = [line.partition("=")[2].strip().strip("\"'") for line in lines if line.startswith("GNUPGHOME=")]
-    return named[-1] if named else ""
 
 
 def _account(name: str) -> pwd.struct_passwd:

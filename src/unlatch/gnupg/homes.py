@@ -13,6 +13,7 @@ AGENT, SSH, EXTRA = "S.gpg-agent", "S.gpg-agent.ssh", "S.gpg-agent.extra"
 
 RUN = "/run/user"
 HOST_AGENTS = "/run/unlatch-agent"  # systemd/system/unlatch-agent@.socket
+UNIT_SETTINGS = "/etc/unlatch/agent-{}.env"  # EnvironmentFile= of unlatch-agent@USER.service
 _ZBASE32 = "ybndrfg8ejkmcpqxot1uwisza345h769"
 _HASHED = 15  # bytes of the SHA-1 that name a home: 24 digits
 # What a program of GnuPG's that we start gets to know. An agent outlives us, so it inherits nobody's terminal, display
@@ -57,7 +58,7 @@ class Home(NamedTuple):
 
     def unit_settings(self) -> str:
         """The file that names another home than ~/.gnupg for that unit, if there is one."""
-        return f"/etc/unlatch/agent-{self._user()}.env"
+        return UNIT_SETTINGS.format(self._user())
 
     def _user(self) -> str:
         import pwd
@@ -116,3 +117,14 @@ def _is_private(directory: str, uid: int) -> bool:
     except FileNotFoundError:
         return True
     return status.st_uid == uid and not status.st_mode & 0o077
+
+
+def home_of_unit(user: str) -> str:
+    """The GNUPGHOME that unlatch-agent@USER.service was given, "" for the usual one."""
+    try:
+        with open(UNIT_SETTINGS.format(user), encoding="utf-8", errors="replace") as file:
+            lines = file.read(65536).splitlines()
+    except OSError:
+        return ""
+    named = [line.partition("=")[2].strip().strip("\"'") for line in lines if line.startswith("GNUPGHOME=")]
+    return named[-1] if named else ""

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from unlatch.doctor import child
 from unlatch.doctor.check import Situation
+from unlatch.gnupg.homes import UNIT_SETTINGS
 from unlatch.setup.agent_conf import MAX_FILE, values
 
 PINENTRY = "/usr/bin/pinentry-unlatch"
@@ -23,7 +24,6 @@ ACCOUNTS = "/etc/passwd"  # not the name service: a directory of ten thousand pe
 GLOBAL = "/etc/gnupg/gpg-agent.conf"  # GnuPG 2.3 and later
 UNITS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
          "/etc/systemd/user", "/usr/lib/systemd/user")  # fmt: skip
-AGENT_ENVIRONMENT = "/etc/unlatch/agent-{}.env"
 SECONDS = 3.0  # for one user's files
 ALL_SECONDS = 30.0  # for everybody's
 _NAME = re.compile(r"[\w.-]+")
@@ -113,7 +113,7 @@ def _places(known: list[Account], units: tuple[str, ...]) -> dict[Account, list[
         places[account] = list(dict.fromkeys([*places.get(account, []), *directories]))
     for account in known:
         # What unlatch-agent@USER.service reads (systemd.exec(5), EnvironmentFile=).
-        for line in read(AGENT_ENVIRONMENT.format(account.name)).decode("utf-8", "replace").splitlines():
+        for line in read(UNIT_SETTINGS.format(account.name)).decode("utf-8", "replace").splitlines():
             places[account] += homes_of_unit(f"Environment={line.strip()}")[1]
     return places
 

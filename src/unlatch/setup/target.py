@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from unlatch import __version__
 from unlatch.doctor.check import Situation
 from unlatch.errors import UnlatchError
-from unlatch.gnupg.homes import Home
+from unlatch.gnupg.homes import Home, home_of_unit
 
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 
@@ -34,21 +34,10 @@ def target(name: str, gnupghome: str, environ: Mapping[str, str], caller: int) -
         entry = pwd.struct_passwd((str(caller), "x", caller, os.getegid(), "", environ.get("HOME") or "/", "/bin/sh"))
     own = entry.pw_uid == caller
     home = (environ.get("HOME") if own else "") or entry.pw_dir
-    chosen = gnupghome or (environ.get("GNUPGHOME", "") if own else "") or _home_of_unit(entry.pw_name)
+    chosen = gnupghome or (environ.get("GNUPGHOME", "") if own else "") or home_of_unit(entry.pw_name)
     known = {"PATH": _PATH, "HOME": home, **({"GNUPGHOME": chosen} if chosen else {})}
     directory = Home.find(known, entry.pw_uid, entry.pw_dir).directory
     return Situation(entry.pw_name, entry.pw_uid, entry.pw_gid, home, directory, known, caller, __version__)
-
-
-def _home_of_unit(user: str) -> str:
-    """The GNUPGHOME that unlatch-agent@USER.service was given, "" for the usual one."""
-    try:
-        with open(f"/etc/unlatch/agent-{user}.env", encoding="utf-8", errors="replace") as file:
-            lines = file.read(65536).splitlines()
-    except OSError:
-        return ""
-    named = [line.partition("=")[2].strip().strip("\"'") for line in lines if line.startswith("GNUPGHOME=")]
-    return named[-1] if named else ""
 
 
 def home_of(situation: Situation) -> Home:
