@@ -6,7 +6,7 @@ import sys
 import click
 
 from unlatch.cli import fetching, persons, voice
-from unlatch.cli.spans import SPAN
+from unlatch.cli.spans import Span
 from unlatch.secret import forbid_core_dumps
 
 
@@ -29,7 +29,14 @@ Exit codes:
 @click.option(
     "--newline/--no-newline", default=None, help="End it with a newline, or not; default: at a terminal only."
 )
-@click.option("--for", "seconds", type=SPAN, default=0, help="Keep it usable without asking for 90s, 30m, 8h, 7d.")
+@click.option(
+    "--for",
+    "seconds",
+    metavar="TIME",
+    type=Span(),
+    default=0,
+    help="Keep it usable without asking for 90s, 30m, 8h, 7d.",
+)
 @click.option("--slot", default="", metavar="LABEL", help="Open a stored secret with this keyslot only.")
 @persons.options
 @click.argument("name")

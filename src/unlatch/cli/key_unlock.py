@@ -7,31 +7,17 @@ import click
 
 from unlatch.cli import key_configure, persons, voice
 from unlatch.cli.key_home import conf_of, describe, explain, find_home, open_agent, records_of, user_name
+from unlatch.cli.spans import OR_REBOOT, Span
 from unlatch.errors import UnlatchError
 from unlatch.frontends.asking import NothingGiven
 from unlatch.gnupg import keys
 from unlatch.gnupg.agent import Agent
 from unlatch.gnupg.ending import NoEnder
 from unlatch.gnupg.granting import Capped, Granting
-from unlatch.gnupg.grants import UNTIL_REBOOT, NotASpan, parse_span
+from unlatch.gnupg.grants import UNTIL_REBOOT
 from unlatch.gnupg.homes import Home
 from unlatch.gnupg.keyring import HomeKey
 from unlatch.gnupg.unlocking import Unlocking, WrongThreeTimes, is_unlocked
-
-SPANS = f'"90m", "8h", "30d", "2w" and the like, at most a year, or "{UNTIL_REBOOT}"'
-
-
-class Span(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.2 only
-    """How long a grant lasts: seconds, or 0 for as long as gpg-agent lives."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read it, as click wants."""
-        try:
-            return value if isinstance(value, int) else parse_span(str(value))
-        except NotASpan:
-            self.fail(f"not a time; accepted: {SPANS}", param, ctx)
 
 
 @click.command(
@@ -47,7 +33,7 @@ Exit codes: 0 unlocked, 1 an error, 2 wrong usage, 3 wrong passphrase,
 4 denied or nobody answered.
 """,
 )
-@click.option("--for", "seconds", metavar="TIME", type=Span(), help=f"How long: {SPANS}.")
+@click.option("--for", "seconds", metavar="TIME", type=Span(or_reboot=True), help=f"How long: {OR_REBOOT}.")
 @click.option("--configure", is_flag=True, help="Write what gpg-agent.conf lacks for that, and reload gpg-agent.")
 @persons.options
 @click.argument("whats", metavar="[KEY...]", nargs=-1)

@@ -6,7 +6,8 @@ import click
 
 from unlatch.cli import persons, voice
 from unlatch.cli.key_home import describe, explain, find_home, may_start, open_agent, records_of, user_name, word_for
-from unlatch.cli.key_unlock import Span, explain_unlocking, until_text
+from unlatch.cli.key_unlock import explain_unlocking, until_text
+from unlatch.cli.spans import Span
 from unlatch.errors import Expired, UnlatchError
 from unlatch.frontends.asking import Moot
 from unlatch.gnupg import gate, keys
@@ -33,7 +34,9 @@ Exit codes: 0 unlocked, 1 an error, 2 wrong usage, 3 wrong passphrase,
     "--seconds", "patience", metavar="N", type=click.IntRange(1), help="How long to wait; without it, for ever."
 )
 @click.option("--no-ring", is_flag=True, help="Ring nobody; wait for somebody else to unlock them.")
-@click.option("--for", "seconds", metavar="TIME", type=Span(), help="How long they stay unlocked, as of key unlock.")
+@click.option(
+    "--for", "seconds", metavar="TIME", type=Span(or_reboot=True), help="How long they stay unlocked, as of key unlock."
+)
 @click.option("--reason", metavar="TEXT", default="", help="One more line for the page: why this is asked.")
 @click.argument("whats", metavar="[KEY...]", nargs=-1)
 def wait(patience: int | None, no_ring: bool, seconds: int | None, reason: str, whats: tuple[str, ...]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import click
 
 from unlatch.cli import fetching, handing, persons, voice
-from unlatch.cli.spans import SPAN
+from unlatch.cli.spans import Span
 from unlatch.secret import forbid_core_dumps
 
 
@@ -49,7 +49,14 @@ Exit codes: those of PROGRAM, which takes this process's place; and
 @click.option(
     "--dir", "folders", type=_PAIR, multiple=True, help="A directory in memory that holds a file called NAME."
 )
-@click.option("--for", "seconds", type=SPAN, default=0, help="Keep the secrets usable without asking for that long.")
+@click.option(
+    "--for",
+    "seconds",
+    metavar="TIME",
+    type=Span(),
+    default=0,
+    help="Keep the secrets usable without asking for that long.",
+)
 @persons.options
 @click.argument("program", nargs=-1, required=True)
 def command(

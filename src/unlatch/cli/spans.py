@@ -2,24 +2,28 @@
 
 import click
 
-from unlatch.gnupg.grants import NotASpan, parse_span
+from unlatch.gnupg.grants import UNTIL_REBOOT, NotASpan, parse_span
+
+ACCEPTED = '"90m", "8h", "30d", "2w" and the like, at most a year'
+OR_REBOOT = f'{ACCEPTED}, or "{UNTIL_REBOOT}"'
 
 
-class _Span(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.2 only
-    """Becomes whole seconds, more than 0."""
+class Span(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.2 only
+    """How long a grant lasts, in seconds; with ``or_reboot`` also 0, for as long as gpg-agent lives."""
 
-    name = "span"
+    name = "time"
+
+    def __init__(self, *, or_reboot: bool = False) -> None:
+        self._or_reboot = or_reboot
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it, as click wants."""
         if isinstance(value, int):
             return value
         try:
             seconds = parse_span(str(value))
         except NotASpan:
-            seconds = 0
-        if not seconds:
-            self.fail("accepted: 90s, 30m, 8h, 30d, 2w and the like", param, ctx)
+            seconds = -1
+        if seconds < (0 if self._or_reboot else 1):
+            self.fail(f"not a time; accepted: {OR_REBOOT if self._or_reboot else ACCEPTED}", param, ctx)
         return seconds
-
-
-SPAN = _Span()
