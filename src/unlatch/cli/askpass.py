@@ -41,17 +41,17 @@ def command(text: Sequence[str]) -> int:
 
     Those take a program without arguments: name the link unlatch-askpass there.
     """
-    return quickly(text)
+    return run(text)
 
 
 def main() -> None:
     """The entry point of ``unlatch-askpass``."""
     streams.settle()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the end of this process withdraws its prompt
-    sys.exit(quickly(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:]))
 
 
-def quickly(arguments: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Ask what the one argument says; the exit code. Nothing is raised, nothing but the answer goes to stdout."""
     try:
         return _answer(" ".join(arguments))

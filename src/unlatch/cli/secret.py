@@ -72,15 +72,12 @@ def add(
     The secret is made (--generate), read from standard input byte for byte, or typed at this terminal.
     """
     forbid_core_dumps()
+    if (no_touch or pin) and not fido2:
+        voice.fail("--no-touch and --pin are about a security key, so they need --fido2", code=voice.USAGE)
     slots = [editing.NewSlot("gpg", "gpg", {"to": " ".join(to)})] if to else []
     slots += [editing.NewSlot("fido2", "fido2", _wishes(no_touch=no_touch, pin=pin))] if fido2 else []
     slots += [editing.NewSlot("passphrase", "words", {})] if passphrase else []
-    if not slots:
-        voice.fail("a secret needs a keyslot: --to KEY, --fido2 or --passphrase", code=voice.USAGE)
-    if passphrase:
-        secrets.check_talk()
-    if (no_touch or pin) and not fido2:
-        voice.fail("--no-touch and --pin are about a security key, so they need --fido2", code=voice.USAGE)
+    _check_slots(slots)
     choice = persons.Choice(from_stdin, at_tty, reason, timeout)
     with secrets.told(name):
         header.check_name(name)
@@ -97,14 +94,24 @@ def add(
             allow_units=tuple(units),
         )
     secrets.end_grants(name)  # of what was typed under this name before it was stored
-    voice.tell(f"{name} is stored; it opens with {_and([slot.kind for slot in slots])}")
-    if fido2:
-        voice.tell(
-            f"hint: security keys get lost; enrol a second one: unlatch secret add-slot {name} fido2 --label second"
-        )
-    if fido2 and len(slots) == 1:
-        voice.tell(f"hint: or print words for the safe: unlatch secret paper {name}")
+    _tell_stored(name, [slot.kind for slot in slots])
     return voice.OK
+
+
+def _check_slots(slots: Sequence[editing.NewSlot]) -> None:
+    if not slots:
+        voice.fail("a secret needs a keyslot: --to KEY, --fido2 or --passphrase", code=voice.USAGE)
+    if any(slot.kind == "passphrase" for slot in slots):
+        secrets.check_talk()
+
+
+def _tell_stored(name: str, kinds: Sequence[str]) -> None:
+    voice.tell(f"{name} is stored; it opens with {_and(kinds)}")
+    if "fido2" in kinds:
+        again = f"unlatch secret add-slot {name} fido2 --label second"
+        voice.tell(f"hint: security keys get lost; enrol a second one: {again}")
+    if kinds == ["fido2"]:
+        voice.tell(f"hint: or print words for the safe: unlatch secret paper {name}")
 
 
 @command.command(name="list", short_help="List the stored secrets.")
