@@ -255,6 +255,15 @@ def test_an_edit_beside_another_asks_for_itself(keeping: Keeping) -> None:
     assert "b (gpg)" in shown
 
 
+def test_the_time_to_answer_counts_for_a_stored_secret_too(keeping: Keeping) -> None:
+    """--timeout ends the prompt of a keyslot as it ends that of a typed secret: exit code 4, nothing printed."""
+    assert finish(keeping.start(UNLATCH, "secret", "add", "borg", "--passphrase", "--generate"))[0] == 0
+    asking = keeping.start(UNLATCH, "get", "--timeout", "1", "borg")
+    keeping.house.phone.ring()
+    assert finish(asking)[:2] == (4, b"")
+    assert keeping.house.phone.end()["outcome"] == "expired"
+
+
 def test_an_opening_is_recorded_by_the_broker_that_rings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Where $HOME is not the account's home, the trail is that of the broker to which every asker goes."""
     asked = []

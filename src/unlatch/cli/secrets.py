@@ -38,6 +38,7 @@ def helpers(choice: persons.Choice, command: str) -> Helpers:
         lambda text: voice.tell(voice.clean(text)),
         os.urandom,
         os.environ,
+        choice.timeout,
     )
 
 

@@ -42,7 +42,7 @@ def proven(visit: Visit, purpose: Purpose, helpers: Helpers) -> Iterator[tuple[S
         SlotFailed: there is no key, or none that takes a PIN; the person gave none that is right.
         Denied, Expired, ...: nobody answered (:class:`unlatch.frontends.asking.Person`).
     """
-    dialogue = _Dialogue(visit, purpose)
+    dialogue = _Dialogue(visit, purpose, helpers.seconds)
     with helpers.person() as person, contextlib.ExitStack() as stack:
         stack.callback(dialogue.forget)
         try:
@@ -56,9 +56,10 @@ def proven(visit: Visit, purpose: Purpose, helpers: Helpers) -> Iterator[tuple[S
 class _Dialogue:
     """What was refused so far, and why the last answer was no good."""
 
-    def __init__(self, visit: Visit, purpose: Purpose) -> None:
+    def __init__(self, visit: Visit, purpose: Purpose, seconds: int) -> None:
         self._visit = visit
         self._purpose = purpose
+        self._seconds = seconds
         self._given: list[Secret] = []
         self._trouble: SlotFailed | None = None
 
@@ -82,7 +83,7 @@ class _Dialogue:
 
     def _ask(self, person: Person, wanted: Wanted) -> Secret:
         try:
-            return person.ask(wanted, coalesce=self._purpose.coalesce)
+            return person.ask(wanted, coalesce=self._purpose.coalesce, seconds=self._seconds)
         except NothingGiven:
             if self._trouble is None:
                 raise

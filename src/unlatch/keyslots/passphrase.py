@@ -63,7 +63,8 @@ class Passphrase:
         )
         with helpers.person() as person:
             for attempt in range(1, TRIES + 1):
-                typed = person.ask(wanted._replace(attempt=(attempt, TRIES)), coalesce=f"secret:{subject.secret}")
+                now = wanted._replace(attempt=(attempt, TRIES))
+                typed = person.ask(now, coalesce=f"secret:{subject.secret}", seconds=helpers.seconds)
                 try:
                     opened = Opened(unwrap(derive(params, typed)))
                 except WrongKey:
@@ -82,7 +83,7 @@ class Passphrase:
             key=Key(name=subject.secret),
         )
         with helpers.person() as person:
-            typed = person.ask(wanted)
+            typed = person.ask(wanted, seconds=helpers.seconds)
             if len(typed.reveal()) < MIN_LENGTH:
                 raise SlotFailed(
                     f"the passphrase has fewer than {MIN_LENGTH} characters", "leave --choose out for six words"

@@ -20,13 +20,15 @@ class Helpers(NamedTuple):
     """What a kind may use of the world.
 
     ``person()`` opens a dialogue with whoever answers (the phone, this terminal, standard input); ``tell(text)`` shows
-    a line to whoever runs the command; ``random(n)`` gives n random bytes.
+    a line to whoever runs the command; ``random(n)`` gives n random bytes. ``seconds`` is how long the person has for
+    each answer, 0 for what the broker's settings say.
     """
 
     person: Callable[[], Person]
     tell: Callable[[str], None]
     random: Callable[[int], bytes]
     environ: Mapping[str, str]
+    seconds: int = 0
 
 
 class Subject(NamedTuple):
