@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "matrix": ("core", "messages", "places"),
     "notify": ("core", "messages", "places", "matrix"),
     "broker": ("core", "messages", "places", "notify"),
-    "cli": ("core", "messages", "places", "asker", "gnupg", "keyslots", "matrix", "notify", "broker"),
+    "pam": ("core", "messages", "places", "asker", "broker"),
+    "cli": ("core", "messages", "places", "asker", "gnupg", "keyslots", "matrix", "notify", "broker", "pam"),
 }
 LAYER = {
     "errors": "core",
@@ -52,6 +53,7 @@ LAYER = {
     "matrix": "matrix",
     "notify": "notify",
     "broker": "broker",
+    "pam": "pam",
     "answering": "cli",
     "doctor": "cli",
     "setup": "cli",

@@ -55,6 +55,10 @@ class Settings(NamedTuple):
     everybody; ``audit_file`` empty is the default place. ``keep_seconds``: how long people may have an answer kept by
     gpg-agent when its program has given up; 0: they are not asked.
     ``link_seconds`` and ``remind_after`` are seconds (0: never remind); quotas count per uid, rings per hour.
+    ``pam_*`` is for logins: ``pam_mode`` one of :data:`PAM_MODES`; ``pam_auth_gpg`` the PAM services for which
+    ~/.auth_gpg counts; ``pam_approvals`` how often an hour an account's person may be rung; ``pam_terminal`` columns
+    and rows where none can be measured; web pages with a challenge listen on ``pam_web_address`` (empty: there are
+    none) at one of the ports from the first to the second, and links call them ``pam_web_host`` (empty: the address).
     """
 
     public_url: str = "http://localhost:8420/"
@@ -73,6 +77,14 @@ class Settings(NamedTuple):
     audit_file: str = ""
     probe: bool = True
     keep_seconds: int = 0
+    pam_mode: str = "challenge"
+    pam_seconds: int = 600
+    pam_auth_gpg: tuple[str, ...] = ()
+    pam_approvals: int = 6
+    pam_terminal: tuple[int, int] = (80, 24)
+    pam_web_address: str = ""
+    pam_web_ports: tuple[int, int] = (8430, 8439)
+    pam_web_host: str = ""
 
 
 class Unacceptable(ValueError):
@@ -271,6 +283,56 @@ def _credential(value: Any) -> str:
     return value
 
 
+PAM_MODES = ("challenge", "approve", "either")
+_SERVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\Z")
+_TERMINAL = re.compile(r"([0-9]{1,3})x([0-9]{1,3})\Z")
+_PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?\Z")
+_HOST = re.compile(r"\[[0-9a-f:.]+\]\Z|[a-z0-9]([a-z0-9.-]*[a-z0-9])?\Z", re.ASCII)
+
+
+def _pam_mode(value: Any) -> str:
+    if value not in PAM_MODES:
+        raise Unacceptable
+    return str(value)
+
+
+def _pam_service(value: Any) -> str:
+    """The name of a file in /etc/pam.d."""
+    if not isinstance(value, str) or not _SERVICE.match(value):
+        raise Unacceptable
+    return value
+
+
+def _terminal(value: Any) -> tuple[int, int]:
+    match = _TERMINAL.match(value) if isinstance(value, str) else None
+    if not match or int(match[1]) < 20 or int(match[2]) < 5:
+        raise Unacceptable
+    return int(match[1]), int(match[2])
+
+
+def _address(value: Any) -> str:
+    if not (_is_address(socket.AF_INET, _text(value)) or _is_address(socket.AF_INET6, value)):
+        raise Unacceptable
+    return str(value)
+
+
+def _ports(value: Any) -> tuple[int, int]:
+    """A range, or one port as a number or a text."""
+    match = _PORTS.match(str(value)) if type(value) in (int, str) else None
+    if not match:
+        raise Unacceptable
+    first, last = int(match[1]), int(match[2] or match[1])
+    if not 0 < first <= last < 65536:
+        raise Unacceptable("the ports are out of range")
+    return first, last
+
+
+def _host_name(value: Any) -> str:
+    if not isinstance(value, str) or not _HOST.match(value.lower()):
+        raise Unacceptable
+    return value.lower()
+
+
 _USERS = 'user names, uids or "*"'
 
 TOP = {
@@ -295,6 +357,16 @@ TABLES = {
     },
     "keep": {"seconds": Key("keep_seconds", _whole(0, 604_800), "whole seconds from 0 (never) to 604800 (a week)")},
     "audit": {"file": Key("audit_file", _absolute_path, "an absolute path of a file")},
+    "pam": {
+        "mode": Key("pam_mode", _pam_mode, '"challenge", "approve" or "either"'),
+        "seconds": Key("pam_seconds", _whole(10, 3600), "whole seconds from 10 to 3600"),
+        "auth_gpg": Key("pam_auth_gpg", _list_of(_pam_service, 0), 'a list of PAM services such as "sshd"'),
+        "approvals": Key("pam_approvals", _whole(0, 100), "a whole number from 0 to 100, each hour"),
+        "terminal": Key("pam_terminal", _terminal, 'columns and rows such as "80x24"'),
+        "web_address": Key("pam_web_address", _address, "an IP address of this host"),
+        "web_ports": Key("pam_web_ports", _ports, 'a port, or a range such as "8430-8439"'),
+        "web_host": Key("pam_web_host", _host_name, "the host name or address that links name, without a port"),
+    },
 }
 PERSON = {
     "users": Key("users", _list_of(_user, 1), f"a list of {_USERS}"),

@@ -1,0 +1,1 @@
+"""Logins, behind ``pam_unlatch.so``. ``service`` accepts them, ``login`` converses, everything else serves that."""
