@@ -12,7 +12,7 @@ from house import UNLATCH, House
 from real_gnupg import finish
 from service_user import NAME, ServiceUser
 from sudoers import sudoer_of
-from waiting import until
+from waiting import listens, until
 
 from unlatch.frontends import askpass
 
@@ -68,7 +68,7 @@ def agent(house: House) -> dict[str, str]:
     socket = house.root / "agent.sock"
     # In the foreground (-D), so that it is ended with the house.
     house.start("ssh-agent", "-D", "-a", socket, **VARIABLES)
-    until(socket.exists, "ssh-agent's socket")
+    until(lambda: listens(socket), "ssh-agent's socket")
     return VARIABLES | {"SSH_AUTH_SOCK": str(socket)}
 
 

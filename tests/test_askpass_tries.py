@@ -4,7 +4,7 @@ from pathlib import Path
 
 from house import UNLATCH, House
 from real_gnupg import finish
-from waiting import until
+from waiting import listens, until
 
 ASKPASS = UNLATCH.with_name("unlatch-askpass")
 PASSPHRASE = b"correct horse"
@@ -17,7 +17,7 @@ def test_each_key_of_ssh_add_has_its_own_tries(house: House) -> None:
         _make(house, key)
     socket = house.root / "agent.sock"
     house.start("ssh-agent", "-D", "-a", socket)
-    until(socket.exists, "ssh-agent's socket")
+    until(lambda: listens(socket), "ssh-agent's socket")
     more = {"SSH_ASKPASS": str(ASKPASS), "SSH_ASKPASS_REQUIRE": "force", "SSH_AUTH_SOCK": str(socket)}
     # Another passphrase for each, because ssh-add tries the one before first.
     adding = house.start("ssh-add", *keys, **more)

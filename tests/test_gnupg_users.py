@@ -13,7 +13,7 @@ from house import UNLATCH, House
 from real import absent, real
 from real_gnupg import PASSPHRASE, PLAINTEXT, Keyring, finish
 from service_user import NAME, UID, ServiceUser
-from waiting import until
+from waiting import listens, until
 
 from unlatch import base64url, seal
 
@@ -88,7 +88,7 @@ def test_the_overflow_uid_is_refused(house: House) -> None:
     house.runtime.chmod(0o755)
     service = house.start(real("unshare"), "--user", "--map-root-user", UNLATCH, "serve", "--config", house.settings)
     askers = house.runtime / "askers" / "broker.sock"
-    until(askers.exists, "the askers' socket")
+    until(lambda: listens(askers), "the askers' socket")
     askers.parent.chmod(0o755)
     askers.chmod(0o666)
     reply = register_as(UID, askers)

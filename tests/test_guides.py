@@ -24,7 +24,7 @@ from real_gnupg import PLAINTEXT, finish
 from tenant import Tenant, open_on_host
 from terminal import Terminal
 from test_setup_host import CADDYFILE, FETCH, with_caddy
-from waiting import until
+from waiting import listens, until
 
 PASSPHRASE = b"correct horse battery 5taple"
 SECRET = "the password of the database\n"
@@ -331,7 +331,7 @@ def no_public_name(machine: Machine, phone: Phone, instead: dict[str, str]) -> N
     assert verify.out + verify.err == ""
     walk.type_in("B. The host reaches out, with ssh")
     machine.shell("echo import unlatch.caddyfile >>/etc/caddy/Caddyfile; systemctl reload caddy")
-    until((machine.root / "srv/unlatch/web03.sock").exists, "the far end of the tunnel")
+    until(lambda: listens(machine.root / "srv/unlatch/web03.sock"), "the far end of the tunnel")
     with ringing(machine, phone, 3) as path:
         assert until(lambda: through_proxy(machine, path), "the tunnel") == "200 True\n"
     # Nobody else on that machine reaches it, and the key is good for nothing else.

@@ -17,7 +17,7 @@ import pytest
 from answerer import Page
 from house import UNLATCH, House
 from real import absent
-from waiting import PATIENCE, until
+from waiting import PATIENCE, listens, until
 
 from unlatch import base64url, runtime, seal, start
 from unlatch.broker import askers
@@ -93,7 +93,7 @@ def somebody_else() -> Iterator[None]:
 def serve(house: House, *arguments: str, **environ: str) -> "subprocess.Popen[bytes]":
     """A broker in the foreground, reachable for every user."""
     broker = house.start(UNLATCH, "serve", *arguments, **environ)
-    until(admin_of(house).exists, "the admin's socket")
+    until(lambda: listens(admin_of(house)), "the admin's socket")
     for folder in (house.root, house.runtime, askers_of(house).parent, admin_of(house).parent):
         folder.chmod(0o755)
     for path in (askers_of(house), admin_of(house)):
@@ -402,20 +402,20 @@ def test_the_port_listens_while_a_prompt_is_open(house: House) -> None:
     address = house.ask_admin({"op": "status"})["broker"]["address"]
     port = int(address.rsplit(":")[-1].strip("/"))
     for _ in range(3):
-        assert not listens(port)
+        assert not serves(port)
         asker, owned = put(house)
         page = Page(f"{address}{owned.link.ticket_text}#{owned.link.fragment}", ("127.0.0.1", port))
         assert page.view().status == 200
         kept = socket.create_connection(("127.0.0.1", port))
         asker.__exit__()
-        until(lambda: not listens(port), "the end of listening")
+        until(lambda: not serves(port), "the end of listening")
         assert kept.recv(1) == b""
         kept.close()
     broker.terminate()
     broker.communicate()
 
 
-def listens(port: int) -> bool:
+def serves(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 

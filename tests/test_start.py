@@ -12,6 +12,7 @@ import textwrap
 import time
 
 import pytest
+from waiting import listens
 
 from unlatch import runtime, start
 
@@ -85,7 +86,7 @@ def test_the_broker_is_a_clean_process_of_its_own(place):
 def test_a_second_asker_finds_the_first_ones_broker(place):
     """Connecting again starts nothing."""
     with start.connect(place, UID, environ_of(place)), start.connect(place, UID, environ_of(place)):
-        until(lambda: os.path.exists(place.admin))
+        until(lambda: listens(place.admin))
         assert brokers_of(place.state) == [status(place)["broker"]["pid"]]
 
 

@@ -1,7 +1,11 @@
 """Wait for the outside world with a bound, never for a fixed time."""
 
+import contextlib
+import os
+import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -23,3 +27,15 @@ def until(look: Callable[[], _T], what: str, seconds: float = PATIENCE) -> _T:
             return seen
         assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
         time.sleep(INTERVAL)
+
+
+def listens(path: str | Path) -> bool:
+    """Whether somebody listens at this Unix socket. That it is there says less: between bind and listen it refuses."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+        holder = os.open(os.path.dirname(path), os.O_PATH)  # unix(7): a path has room for 107 bytes
+        try:
+            client.connect(f"/proc/self/fd/{holder}/{os.path.basename(path)}")
+        finally:
+            os.close(holder)
+        return True
+    return False

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from real import absent, real
-from waiting import until
+from waiting import listens, until
 
 from card.card import Card
 from card.namespace import Namespace
@@ -56,7 +56,7 @@ class PCSC:
         (self.place.run / "pcscd").mkdir(mode=0o755)
         words = ["pcscd", "--foreground", "--info", *_without_polkit(), "--config", str(configuration)]
         self._daemon = self.place.start(*words, log=self.log)
-        until(self._socket.exists, "pcscd's socket")
+        until(lambda: listens(self._socket), "pcscd's socket")
 
     def stop(self) -> None:
         """Kill pcscd. Both cards stay where they are, but nobody looks: after a new start they have to be inserted."""
