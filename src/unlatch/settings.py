@@ -57,8 +57,9 @@ class Settings(NamedTuple):
     ``link_seconds`` and ``remind_after`` are seconds (0: never remind); quotas count per uid, rings per hour.
     ``pam_*`` is for logins: ``pam_mode`` one of :data:`PAM_MODES`; ``pam_auth_gpg`` the PAM services for which
     ~/.auth_gpg counts; ``pam_approvals`` how often an hour an account's person may be rung; ``pam_terminal`` columns
-    and rows where none can be measured; web pages with a challenge listen on ``pam_web_address`` (empty: there are
-    none) at one of the ports from the first to the second, and links call them ``pam_web_host`` (empty: the address).
+    and rows where none can be measured, and ``pam_background`` whether such terminals write on "dark" or "light"; web
+    pages with a challenge listen on ``pam_web_address`` (empty: there are none) at one of the ports from the first to
+    the second, and links call them ``pam_web_host`` (empty: the address).
     """
 
     public_url: str = "http://localhost:8420/"
@@ -82,6 +83,7 @@ class Settings(NamedTuple):
     pam_auth_gpg: tuple[str, ...] = ()
     pam_approvals: int = 6
     pam_terminal: tuple[int, int] = (80, 24)
+    pam_background: str = "dark"
     pam_web_address: str = ""
     pam_web_ports: tuple[int, int] = (8430, 8439)
     pam_web_host: str = ""
@@ -296,6 +298,12 @@ def _pam_mode(value: Any) -> str:
     return str(value)
 
 
+def _background(value: Any) -> str:
+    if value not in ("dark", "light"):
+        raise Unacceptable
+    return str(value)
+
+
 def _pam_service(value: Any) -> str:
     """The name of a file in /etc/pam.d."""
     if not isinstance(value, str) or not _SERVICE.match(value):
@@ -363,6 +371,7 @@ TABLES = {
         "auth_gpg": Key("pam_auth_gpg", _list_of(_pam_service, 0), 'a list of PAM services such as "sshd"'),
         "approvals": Key("pam_approvals", _whole(0, 100), "a whole number from 0 to 100, each hour"),
         "terminal": Key("pam_terminal", _terminal, 'columns and rows such as "80x24"'),
+        "background": Key("pam_background", _background, '"dark" or "light"'),
         "web_address": Key("pam_web_address", _address, "an IP address of this host"),
         "web_ports": Key("pam_web_ports", _ports, 'a port, or a range such as "8430-8439"'),
         "web_host": Key("pam_web_host", _host_name, "the host name or address that links name, without a port"),
