@@ -5,20 +5,21 @@
 #   make test              the tests; make test-slow: those that must really wait
 #   make check             format, lint, types, import layers
 #   make bench             what it costs, as ratios measured in one run
+#   make pam               the PAM module of logins, into dist/; "make fuzz" gives its reader ten million packets
 #   make deb               the Debian package, for this machine's /usr/bin/python3, into dist/
 #   make release           all files of a release and their checksums, into dist/ (docs/releasing.md)
 #   make lock              renew the lock files of packaging/
 #   make clean             forget the virtual environment and all that was built
 #
 # PYTHON=/path/to/python3 chooses the interpreter of .venv, PORT=8421 the port of the demo, JOBS=4 the test workers,
-# ARCH=arm64 another processor for the package; REHEARSE=1 lets "make release" build what is none yet.
+# ARCH=arm64 another processor for module and package; REHEARSE=1 lets "make release" build what is none yet.
 
 # Most of these tests wait for other programs rather than compute: two workers more than there are cores.
 JOBS ?= $(shell expr $$(nproc) + 2)
 BIN := .venv/bin
 BUILD := .make/build/bin
 
-.PHONY: help demo test test-slow check bench deb release lock clean
+.PHONY: help demo test test-slow check bench pam fuzz deb release lock clean
 .NOTPARALLEL:
 
 help:
@@ -50,6 +51,14 @@ bench:
 	@PYTHONPATH=tests $(BIN)/python tools/bench_key.py
 	@PYTHONPATH=tests $(BIN)/python tools/bench_card.py
 	@PYTHONPATH=tests $(BIN)/python tools/bench_matrix.py
+
+pam:
+	@tools/setup pam
+	@python3 tools/pam_module.py $(if $(ARCH),--architecture=$(ARCH))
+
+fuzz:
+	@tools/setup test
+	@$(BIN)/pytest -s -m slow tests/test_pam_fuzz.py
 
 deb:
 	@tools/setup deb
