@@ -1,0 +1,196 @@
+"""Do something with the rights of an account, and believe no more of it than its bytes.
+
+A process of its own for each task. Whatever the task meets belongs to that account: a home on a file system that does
+not answer, a file that never ends, a gpg that hangs. So it is bounded in time and size, and killed.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import resource
+import select
+import signal
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from unlatch.pam import accounts
+from unlatch.pam.accounts import Account
+from unlatch.pam.errors import Unfit
+from unlatch.secret import forbid_core_dumps
+
+SECONDS = 10.0
+MOST = 65536  # bytes of an answer
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # nowhere that is not root's
+
+_END_SECONDS = 2.0  # for a process that was killed
+_PAUSE = 0.001
+_MAX_WHY = 500  # bytes
+_LIMITS = (
+    (resource.RLIMIT_CORE, 0),
+    (resource.RLIMIT_FSIZE, 16 << 20),
+    (resource.RLIMIT_NOFILE, 256),
+    (resource.RLIMIT_AS, 2 << 30),
+)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGPIPE,
+            signal.SIGCHLD)  # fmt: skip
+_PR_SET_NO_NEW_PRIVS = 38  # prctl(2)
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def call(who: Account | int, task: Callable[[], bytes], *, seconds: float = SECONDS, most: int = MOST) -> bytes:
+    """What ``task`` returns when this account runs it. Its environment, descriptors and directory are not the caller's.
+
+    The task's memory is a copy of the caller's, so the caller must not hold what this account may not have; before it
+    executes a program, that is out of the account's reach (ptrace(2): a process that changed its uid is not dumpable).
+
+    Raises:
+        Unfit: the task's own one, or that it failed, said too much, or took too long.
+    """
+    account = who if isinstance(who, Account) else accounts.by_uid(who)
+    if account.uid != os.geteuid() and os.geteuid() != 0:
+        raise Unfit(f"only root can look as {account.name}")
+    until = boottime() + seconds
+    ours, theirs = _pipe()
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _child(account, task, theirs, seconds)
+    except OSError as error:
+        os.close(ours)
+        raise Unfit(f"no process could be started: {_reason(error)}") from None
+    finally:
+        os.close(theirs)
+    try:
+        heard = _hear(ours, until, most, account.name)
+    finally:
+        os.close(ours)
+        _end(pid)
+    if heard[:1] == b"-":
+        raise Unfit(printable(heard[1:-1].decode("utf-8", "replace")))
+    return heard[1:-1]
+
+
+def boottime() -> float:
+    """Seconds that go on during sleep and that nobody sets (clock_gettime(2))."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def printable(text: str) -> str:
+    """One line for the log, from somebody who is not believed."""
+    return "".join(character if character.isprintable() else "?" for character in text)[:_MAX_WHY]
+
+
+def environment(account: Account) -> dict[str, str]:
+    """All that a program of this account gets to know; nothing of it is the account's own choice."""
+    return {"PATH": PATH, "LANG": "C.UTF-8", "HOME": account.home or "/", "USER": account.name, "LOGNAME": account.name}
+
+
+def read_most(descriptor: int, most: int, until: float) -> bytes | None:
+    """Everything up to the end; None if that comes too late, or is more than ``most`` bytes."""
+    heard = bytearray()
+    while True:
+        left = until - boottime()
+        if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+            return None
+        data = os.read(descriptor, 65536)
+        if not data:
+            return bytes(heard)
+        heard += data
+        if len(heard) > most:
+            return None
+
+
+def _hear(pipe: int, until: float, most: int, name: str) -> bytes:
+    heard = read_most(pipe, max(most, _MAX_WHY) + 2, until)
+    if heard is None and boottime() >= until:
+        raise Unfit(f"looking as {name} took too long")
+    if heard is None or (heard[:1] == b"+" and len(heard) > most + 2):
+        raise Unfit(f"looking as {name} brought too much")
+    # The full stop is the last that a child says: without it, it was killed on the way.
+    if heard[:1] not in (b"+", b"-") or heard[-1:] != b"." or len(heard) < 2:
+        raise Unfit(f"looking as {name} ended without an answer")
+    return heard
+
+
+def _pipe() -> tuple[int, int]:
+    """A pipe that is not among the standard descriptors, should the caller have closed those."""
+    low = os.pipe2(os.O_CLOEXEC)
+    high = tuple(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in low)
+    for end in low:
+        os.close(end)
+    return high[0], high[1]
+
+
+def _end(pid: int) -> None:
+    """End the child and its process group.
+
+    One that waits for a file system (fuse(4), NFS) which does not answer may end for nobody, and such a file system may
+    be the user's own: it is left behind then, and reaped by init.
+    """
+    for target in (-pid, pid):  # it may not have had its own session yet
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(target, signal.SIGKILL)
+    until = boottime() + _END_SECONDS
+    with contextlib.suppress(ChildProcessError):  # the caller lets the kernel reap
+        while os.waitpid(pid, os.WNOHANG)[0] == 0 and boottime() < until:
+            time.sleep(_PAUSE)
+
+
+def _child(account: Account, task: Callable[[], bytes], pipe: int, seconds: float) -> NoReturn:
+    status = 1
+    try:
+        try:
+            _become(account, pipe, seconds)
+            said = b"+" + task() + b"."
+        except Exception as error:
+            said = b"-" + _why(error).encode("utf-8", "replace")[:_MAX_WHY] + b"."
+        view = memoryview(said)
+        while view:
+            view = view[os.write(pipe, view) :]
+        status = 0
+    finally:
+        os._exit(status)  # nothing of the caller's is flushed, closed or told twice
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, Unfit):
+        return error.why
+    return _reason(error) if isinstance(error, OSError) else f"unforeseen {type(error).__name__}"
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()
+
+
+def _become(account: Account, pipe: int, seconds: float) -> None:
+    # 1. Nothing of the caller's: session, signals, descriptors, directory, environment.
+    os.setsid()
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.alarm(int(seconds) + 2)  # should the caller die without a word
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    os.closerange(3, pipe)
+    os.closerange(pipe + 1, 1 << 20)
+    os.chdir("/")
+    os.umask(0o077)
+    # 2. The account's rights, for good and without a way to more.
+    if account.uid != os.getuid() or account.uid != os.geteuid():
+        os.initgroups(account.name, account.gid)
+        os.setresgid(account.gid, account.gid, account.gid)
+        os.setresuid(account.uid, account.uid, account.uid)
+    if os.getresuid() != (account.uid,) * 3:
+        raise Unfit(f"the rights of {account.name} could not be taken")
+    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise Unfit("the kernel knows no no_new_privs")
+    forbid_core_dumps()
+    for limit, most in _LIMITS:
+        hard = resource.getrlimit(limit)[1]
+        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(limit, (allowed, allowed))
+    os.environ.clear()
+    os.environ.update(environment(account))

@@ -1,0 +1,265 @@
+"""What gpg does for a login: find a key, judge it, encrypt to it. Never on the network, never by anybody's options.
+
+Every function but :func:`judge` and :func:`parse` runs gpg and so belongs into a task of :mod:`unlatch.pam.as_user`,
+which bounds it. Keys are handed over as open files (gpg(1), --enable-special-filenames), so there are none to clean up.
+Formats: GnuPG's doc/DETAILS, "Format of the colon listings".
+"""
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from unlatch.pam import entry
+from unlatch.pam.as_user import boottime, printable, read_most
+from unlatch.pam.errors import Unfit
+
+if TYPE_CHECKING:
+    import subprocess
+
+MAX_LISTING = 1 << 20  # bytes; a certificate may carry many signatures and names
+MAX_BLOCK = 49152  # bytes of one armoured key; rsa4096 with three subkeys and five names is 9 KiB
+MAX_MESSAGE = 16384  # bytes; three rsa4096 recipients and an rsa4096 signature are 4 KiB
+SECONDS = 60.0  # what stands around the task is shorter
+
+_ALWAYS = (
+    "--no-options", "--batch", "--no-tty", "--quiet", "--no-permission-warning", "--no-random-seed-file",
+    "--no-auto-key-locate", "--no-auto-key-retrieve", "--disable-dirmngr", "--no-auto-check-trustdb", "--lock-never",
+    "--no-encrypt-to", "--no-comments", "--no-emit-version", "--display-charset", "utf-8",
+)  # fmt: skip
+_ANY_TRUST = ("--trust-model", "always")
+_BAD = {"r": "revoked", "e": "expired", "i": "invalid", "d": "disabled", "n": "not trusted"}
+_ESCAPE = re.compile(r"\\x([0-9a-fA-F]{2})")
+_MAIL = re.compile(r"<([^<>]*)>\s*\Z")
+
+
+class Key(NamedTuple):
+    """One certificate as gpg lists it. ``fingerprints`` are the primary key's and its subkeys'; ``names`` are pairs of
+    validity and user id; ``uses`` the letters of its primary key, capitals for the whole.
+    """
+
+    fingerprints: tuple[str, ...]
+    validity: str
+    uses: str
+    names: tuple[tuple[str, str], ...]
+
+    @property
+    def fingerprint(self) -> str:
+        return self.fingerprints[0]
+
+
+def find(homedir: str, word: str, *, trust: bool) -> tuple[str, bytes]:
+    """Fingerprint and armoured block of the one key in a keyring that a word of an entry stands for.
+
+    ``trust``: it must be fully valid by this keyring's own trust database.
+
+    Raises:
+        Unfit: there is none or more than one, nobody can encrypt to it, it is not valid.
+    """
+    model = () if trust else _ANY_TRUST
+    key = _the_one(homedir, word, model)
+    judge(key, word, "E")
+    if trust:
+        _check_valid(key, word)
+    export = ("--export-options", "export-minimal,no-export-attributes", "--armor", "--export", "--", key.fingerprint)
+    block = _gpg(homedir, (*_ANY_TRUST, *export), f"gpg cannot export {key.fingerprint}", most=MAX_BLOCK)
+    if not block.startswith(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n"):
+        raise Unfit(f"gpg did not export {key.fingerprint}")
+    return key.fingerprint, block.rstrip(b"\n")
+
+
+def encrypt(work: str, text: bytes, keys: Sequence[tuple[str, bytes]], signing: str = "", sign_as: str = "") -> str:
+    """``text`` as an armoured message for these keys (fingerprint, block) and no others.
+
+    ``work`` is a directory that does not exist yet, and does not afterwards; ``signing`` the home of the key that is
+    named by ``sign_as``.
+
+    Raises:
+        Unfit: a block is not the one key of its fingerprint, nobody can encrypt to it, or gpg fails.
+    """
+    try:
+        os.mkdir(work, 0o700)
+        for fingerprint, block in keys:
+            _check_block(work, fingerprint, block)
+        with contextlib.ExitStack() as opened:
+            files = [_memory_file(opened, block) for _, block in keys]
+            recipients = [word for file in files for word in ("--recipient-file", f"-&{file}")]
+            how = ("--enable-special-filenames", "--compress-algo", "none", "--armor", *recipients)
+            home, sign = (signing, _signing(signing, sign_as)) if sign_as else (work, ("--no-keyring",))
+            arguments = (*_ANY_TRUST, *how, *sign, "--encrypt")
+            said = _gpg(home, arguments, "gpg cannot encrypt", feed=text, most=MAX_MESSAGE, files=files)
+    except OSError as error:
+        raise Unfit(f"{work}: {(error.strerror or type(error).__name__).lower()}") from None
+    finally:
+        clear(work)
+    message = said.decode("ascii", "replace")
+    if not message.startswith("-----BEGIN PGP MESSAGE-----\n") or not message.endswith("-----END PGP MESSAGE-----\n"):
+        raise Unfit("gpg gave no message")
+    return message
+
+
+def clear(work: str) -> bytes:
+    """Remove what a gpg that was killed left in its directory. It says nothing."""
+    shutil.rmtree(work, ignore_errors=True)
+    return b""
+
+
+def make_signing_key(homedir: str, name: str) -> None:
+    """A key of this name that signs and does nothing else. Nobody could type a passphrase, so it has none.
+
+    Raises:
+        Unfit
+    """
+    arguments = ("--pinentry-mode", "loopback", "--passphrase", "", "--quick-generate-key", "--", name)
+    _gpg(homedir, (*_ANY_TRUST, *arguments, "ed25519", "sign", "never"), "gpg cannot make the key")
+
+
+def find_signing_key(homedir: str, sign_as: str) -> tuple[str, bytes]:
+    """Fingerprint and armoured block of the server's key that signs as this.
+
+    Raises:
+        Unfit: there is none or more than one, or it cannot sign.
+    """
+    key = _the_one(homedir, sign_as, _ANY_TRUST)
+    judge(key, sign_as, "S")
+    arguments = (*_ANY_TRUST, "--armor", "--export", "--", key.fingerprint)
+    return key.fingerprint, _gpg(homedir, arguments, "gpg cannot export the key", most=MAX_BLOCK)
+
+
+def judge(key: Key, word: str, use: str) -> None:
+    """Refuse a key that must not be used, or that cannot do this (E encrypt, S sign).
+
+    Raises:
+        Unfit
+    """
+    if key.validity in _BAD:
+        raise Unfit(f"the key {_called(key, word)} is {_BAD[key.validity]}")
+    if "D" in key.uses:
+        raise Unfit(f"the key {_called(key, word)} is disabled")
+    if use not in key.uses:
+        raise Unfit(f"the key {_called(key, word)} cannot {'encrypt' if use == 'E' else 'sign'} (any more)")
+
+
+def parse(listing: bytes) -> list[Key]:
+    """The certificates of a colon listing."""
+    keys: list[Key] = []
+    for line in listing.decode("utf-8", "replace").splitlines():
+        columns = [*line.split(":"), *[""] * 12]
+        if columns[0] == "pub":
+            keys.append(Key((), columns[1], columns[11], ()))
+        elif keys and columns[0] == "fpr":
+            keys[-1] = keys[-1]._replace(fingerprints=(*keys[-1].fingerprints, columns[9]))
+        elif keys and columns[0] == "uid":
+            name = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), columns[9])
+            keys[-1] = keys[-1]._replace(names=(*keys[-1].names, (columns[1], name)))
+    return [key for key in keys if key.fingerprints]
+
+
+def _the_one(homedir: str, word: str, model: Sequence[str]) -> Key:
+    term = word if entry.is_fingerprint(word) else f"<{word}>"
+    arguments = (*model, "--with-colons", "--list-keys", "--", term)
+    found = parse(_gpg(homedir, arguments, f"{homedir}: no key {word}", most=MAX_LISTING))
+    if entry.is_fingerprint(word):
+        found = [key for key in found if word in key.fingerprints]
+    if not found:
+        raise Unfit(f"{homedir}: no key {word}")
+    if len(found) > 1:
+        raise Unfit(f"{homedir}: {word} stands for {len(found)} keys; name one by its full fingerprint")
+    return found[0]
+
+
+def _check_valid(key: Key, word: str) -> None:
+    """An address must itself be shown to belong to the key; a fingerprint needs any name that does."""
+    names = [validity for validity, name in key.names if entry.is_fingerprint(word) or _mail(name) == word.lower()]
+    if not set(names) & {"f", "u"}:
+        raise Unfit(f"the key {_called(key, word)} is not fully valid by the account's trust database (gpg --edit-key)")
+
+
+def _check_block(homedir: str, fingerprint: str, block: bytes) -> None:
+    arguments = ("--no-keyring", "--with-colons", "--show-keys")
+    found = parse(_gpg(homedir, arguments, f"gpg cannot read the key {fingerprint}", feed=block, most=MAX_LISTING))
+    if len(found) != 1 or found[0].fingerprint != fingerprint:
+        raise Unfit(f"what should be the key {fingerprint} is another one, or none")
+    judge(found[0], fingerprint, "E")
+
+
+def _signing(homedir: str, sign_as: str) -> tuple[str, ...]:
+    key = _the_one(homedir, sign_as, _ANY_TRUST)
+    judge(key, sign_as, "S")
+    return ("--disable-signer-uid", "--local-user", key.fingerprint, "--sign")
+
+
+def _gpg(
+    homedir: str,
+    arguments: Sequence[str],
+    failed: str,
+    *,
+    feed: bytes = b"",
+    most: int = MAX_LISTING,
+    files: Sequence[int] = (),
+) -> bytes:
+    """Run gpg once; ``feed`` must fit into a pipe. Its messages name keys and files, never what it was fed with."""
+    import subprocess
+
+    with contextlib.ExitStack() as opened:
+        errors = _memory_file(opened, b"")
+        taken, given = os.pipe2(os.O_CLOEXEC)
+        opened.callback(os.close, taken)
+        try:
+            _feed(given, feed)
+        finally:
+            os.close(given)
+        try:
+            process = subprocess.Popen(
+                ["gpg", "--homedir", homedir, *_ALWAYS, *arguments],
+                stdin=taken,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                pass_fds=files,
+            )
+        except OSError as error:
+            raise Unfit(f"gpg cannot be run: {(error.strerror or type(error).__name__).lower()}") from None
+        with process:
+            said = _output(process, most)
+        if said is None or process.returncode != 0:
+            raise Unfit(f"{failed}: {'too much output' if said is None else _last_line(errors)}")
+    return said
+
+
+def _feed(given: int, feed: bytes) -> None:
+    os.set_blocking(given, False)
+    if feed and os.write(given, feed) != len(feed):
+        raise Unfit("gpg cannot be fed: too much")
+
+
+def _output(process: "subprocess.Popen[bytes]", most: int) -> bytes | None:
+    assert process.stdout is not None
+    said = read_most(process.stdout.fileno(), most, boottime() + SECONDS)
+    if said is None:
+        process.kill()
+    return said
+
+
+def _last_line(errors: int) -> str:
+    os.lseek(errors, 0, os.SEEK_SET)
+    lines = os.read(errors, 65536).decode("utf-8", "replace").strip().splitlines()
+    return printable(lines[-1].removeprefix("gpg: ")) if lines else "it said nothing"
+
+
+def _memory_file(opened: contextlib.ExitStack, content: bytes) -> int:
+    descriptor = os.memfd_create("key", os.MFD_CLOEXEC)
+    opened.callback(os.close, descriptor)
+    os.write(descriptor, content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _called(key: Key, word: str) -> str:
+    return word if entry.is_fingerprint(word) else f"{key.fingerprint} of {word}"
+
+
+def _mail(name: str) -> str:
+    found = _MAIL.search(name)
+    return (found[1] if found else name).strip().lower()
