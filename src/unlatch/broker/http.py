@@ -34,13 +34,16 @@ LEAVE_SECONDS = 2.0  # for the peer to read the last response and hang up
 
 
 class Request(NamedTuple):
-    """One whole request. ``remote`` is who asks: a proxy's word is in it already."""
+    """One whole request. ``remote`` is who asks: a proxy's word is in it already. ``authorization`` is the field of that
+    name as it came, or empty when there is none or more than one.
+    """
 
     method: str
     target: str
     body: bytes
     remote: str
     gzip: bool
+    authorization: str
 
 
 class Response(NamedTuple):
@@ -238,7 +241,10 @@ class Connection(asyncio.BufferedProtocol):
         self._server.falls_silent(self, self._peer)
         self._must_end_within(LEAVE_SECONDS)
         self._transport.resume_reading()
-        self._transport.write_eof()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:  # TLS, whose own end comes after what was written
+            self._transport.close()
 
     # Requests
 
@@ -293,12 +299,14 @@ class Connection(asyncio.BufferedProtocol):
     def _whole(self) -> Request:
         assert self._request is not None
         forwarded = [value.decode("latin-1") for value in _values(self._request, b"x-forwarded-for")]
+        credentials = _values(self._request, b"authorization")
         return Request(
             method=self._request.method.decode("ascii"),
             target=self._request.target.decode("latin-1"),
             body=self._body,
             remote=client_of(self._peer, forwarded, self._server.networks),
             gzip=any(b"gzip" in value for value in _values(self._request, b"accept-encoding")),
+            authorization=credentials[0].decode("latin-1") if len(credentials) == 1 else "",
         )
 
     def _reply(self, number: int, response: Response) -> None:

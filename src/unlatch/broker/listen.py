@@ -21,6 +21,7 @@ import errno
 import grp
 import os
 import socket
+import ssl
 import stat
 from collections.abc import Callable
 from typing import Protocol
@@ -31,6 +32,8 @@ from unlatch.settings import Settings, Tcp, Unix, is_loopback
 
 BACKLOG = 4096  # askers that may queue while a broker starts; the kernel caps it at net.core.somaxconn
 ACCEPTS_AT_ONCE = 64  # before other events get their turn
+MOST_HANDSHAKES = 512  # of TLS at the same time; the oldest goes, as with broker.http.MAX_SILENT
+HANDSHAKE_SECONDS = 10.0
 PORT_TRIES = 20  # for port 0
 BREATHER_SECONDS = 1.0  # when the process is out of descriptors, accept(2) fails at once, again and again
 
@@ -53,14 +56,18 @@ class _NotOnBoth(Exception):
 
 
 class Acceptor:
-    """Accepts connections of one listening socket and gives each its protocol, until closed."""
+    """Accepts connections of one listening socket and gives each its protocol, until closed.
 
-    def __init__(self, listener: socket.socket, factory: Factory) -> None:
+    With ``tls`` a connection gets its protocol after the handshake.
+    """
+
+    def __init__(self, listener: socket.socket, factory: Factory, tls: ssl.SSLContext | None = None) -> None:
         listener.setblocking(False)
         self._listener = listener
         self._factory = factory
+        self._tls = tls
         self._loop = asyncio.get_running_loop()
-        self._welcoming: set[asyncio.Task[object]] = set()
+        self._welcoming: dict[asyncio.Task[object], None] = {}  # in the order in which they came
         self._pause: asyncio.TimerHandle | None = None
         self._loop.add_reader(listener.fileno(), self.accept)
 
@@ -92,13 +99,18 @@ class Acceptor:
             for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):  # see the rules above
                 connection.setsockopt(socket.SOL_SOCKET, option, 1)
         task = self._loop.create_task(self._connect(connection))
-        self._welcoming.add(task)
-        task.add_done_callback(self._welcoming.discard)
+        self._welcoming[task] = None
+        task.add_done_callback(self._welcoming.pop)
+        if self._tls and len(self._welcoming) > MOST_HANDSHAKES:
+            next(iter(self._welcoming)).cancel()
 
     async def _connect(self, connection: socket.socket) -> None:
         connection.setblocking(False)
-        with contextlib.suppress(OSError):  # it hung up before we looked
-            await self._loop.connect_accepted_socket(self._factory, connection)
+        seconds = HANDSHAKE_SECONDS if self._tls else None
+        with contextlib.suppress(OSError):  # it hung up before we looked, or speaks no TLS
+            await self._loop.connect_accepted_socket(
+                self._factory, connection, ssl=self._tls, ssl_handshake_timeout=seconds
+            )
 
     def _take_a_breather(self) -> None:
         self._loop.remove_reader(self._listener.fileno())
