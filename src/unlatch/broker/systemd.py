@@ -3,23 +3,23 @@
 import contextlib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 FIRST_DESCRIPTOR = 3  # sd_listen_fds(3)
 NAMES = ("askers", "admin", "page")
 
 
-def inherited_sockets(environ: Mapping[str, str]) -> dict[str, list[socket.socket]]:
-    """Listening sockets by their FileDescriptorName (sd_listen_fds_with_names(3)); others are closed.
+def inherited_sockets(environ: Mapping[str, str], names: Sequence[str] = NAMES) -> dict[str, list[socket.socket]]:
+    """Listening sockets by their FileDescriptorName (sd_listen_fds_with_names(3)); those of other names are closed.
 
     The variables may be meant for another process: then there are none.
     """
-    found: dict[str, list[socket.socket]] = {name: [] for name in NAMES}
+    found: dict[str, list[socket.socket]] = {name: [] for name in names}
     if environ.get("LISTEN_PID") != str(os.getpid()):
         return found
     count = int(environ.get("LISTEN_FDS", "0"))
-    names = environ.get("LISTEN_FDNAMES", "").split(":")
-    for number, name in zip(range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + count), names, strict=False):
+    given = environ.get("LISTEN_FDNAMES", "").split(":")
+    for number, name in zip(range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + count), given, strict=False):
         os.set_inheritable(number, False)  # no notifier shall have it
         if name in found:
             found[name].append(socket.socket(fileno=number))
