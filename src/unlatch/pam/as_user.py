@@ -12,7 +12,7 @@ import resource
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NoReturn
 
 from unlatch.pam import accounts
@@ -30,12 +30,11 @@ _MAX_WHY = 500  # bytes
 _LIMITS = (
     (resource.RLIMIT_CORE, 0),
     (resource.RLIMIT_FSIZE, 16 << 20),
-    (resource.RLIMIT_NOFILE, 256),
     (resource.RLIMIT_AS, 2 << 30),
 )
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGPIPE,
             signal.SIGCHLD)  # fmt: skip
-_PR_SET_NO_NEW_PRIVS = 38  # prctl(2)
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # prctl(2)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -102,6 +101,50 @@ def read_most(descriptor: int, most: int, until: float) -> bytes | None:
             return None
 
 
+def become(account: Account, keep: Collection[int], seconds: float, *, descriptors: int = 256) -> None:
+    """Make this process, a new child, the account's for good: its rights, and nothing of the caller's but ``keep``.
+
+    ``keep`` are descriptors above the standard ones, ``descriptors`` how many there may be. The process ends with the
+    caller, and some seconds after ``seconds`` should nothing else end it.
+
+    Raises:
+        Unfit, OSError
+    """
+    # 1. Nothing of the caller's: session, signals, descriptors, directory, environment.
+    os.setsid()
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.alarm(int(seconds) + 2)  # should the caller die without a word
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    begin = 3
+    for kept in sorted(keep):
+        os.closerange(begin, kept)
+        begin = kept + 1
+    os.closerange(begin, 1 << 20)
+    os.chdir("/")
+    os.umask(0o077)
+    # 2. The account's rights, for good and without a way to more.
+    if account.uid != os.getuid() or account.uid != os.geteuid():
+        os.initgroups(account.name, account.gid)
+        os.setresgid(account.gid, account.gid, account.gid)
+        os.setresuid(account.uid, account.uid, account.uid)
+    if os.getresuid() != (account.uid,) * 3:
+        raise Unfit(f"the rights of {account.name} could not be taken")
+    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise Unfit("the kernel knows no no_new_privs")
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # a change of uid takes an earlier one back
+    forbid_core_dumps()
+    for limit, most in (*_LIMITS, (resource.RLIMIT_NOFILE, descriptors)):
+        hard = resource.getrlimit(limit)[1]
+        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(limit, (allowed, allowed))
+    os.environ.clear()
+    os.environ.update(environment(account))
+
+
 def _hear(pipe: int, until: float, most: int, name: str) -> bytes:
     heard = read_most(pipe, max(most, _MAX_WHY) + 2, until)
     if heard is None and boottime() >= until:
@@ -142,7 +185,7 @@ def _child(account: Account, task: Callable[[], bytes], pipe: int, seconds: floa
     status = 1
     try:
         try:
-            _become(account, pipe, seconds)
+            become(account, (pipe,), seconds)
             said = b"+" + task() + b"."
         except Exception as error:
             said = b"-" + _why(error).encode("utf-8", "replace")[:_MAX_WHY] + b"."
@@ -162,35 +205,3 @@ def _why(error: Exception) -> str:
 
 def _reason(error: OSError) -> str:
     return (error.strerror or type(error).__name__).lower()
-
-
-def _become(account: Account, pipe: int, seconds: float) -> None:
-    # 1. Nothing of the caller's: session, signals, descriptors, directory, environment.
-    os.setsid()
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    signal.alarm(int(seconds) + 2)  # should the caller die without a word
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(null, standard)
-    os.closerange(3, pipe)
-    os.closerange(pipe + 1, 1 << 20)
-    os.chdir("/")
-    os.umask(0o077)
-    # 2. The account's rights, for good and without a way to more.
-    if account.uid != os.getuid() or account.uid != os.geteuid():
-        os.initgroups(account.name, account.gid)
-        os.setresgid(account.gid, account.gid, account.gid)
-        os.setresuid(account.uid, account.uid, account.uid)
-    if os.getresuid() != (account.uid,) * 3:
-        raise Unfit(f"the rights of {account.name} could not be taken")
-    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        raise Unfit("the kernel knows no no_new_privs")
-    forbid_core_dumps()
-    for limit, most in _LIMITS:
-        hard = resource.getrlimit(limit)[1]
-        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(limit, (allowed, allowed))
-    os.environ.clear()
-    os.environ.update(environment(account))
