@@ -21,6 +21,7 @@ STAMP = {
     "host": "web03",
     "uid": 1000,
     "user": "git",
+    "login": "",
     "account": "git@web03",
     "age": 2,
     "person": "",

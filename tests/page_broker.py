@@ -61,6 +61,7 @@ STAMP: dict[str, Any] = {
     "host": "web03",
     "uid": 34,
     "user": "backup",
+    "login": "",
     "account": "backup@web03 0x9F2C41D07A55E310",
     "age": 780,
     "person": "anna",

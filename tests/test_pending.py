@@ -60,6 +60,7 @@ def test_the_stamp_is_the_kernels_word(counter: Counter) -> None:
         "host": "web03",
         "uid": 1000,
         "user": "ada",
+        "login": "",
         "account": "ada@web03 0123456789ABCDEF",
         "age": 7,
         "person": "Ada",

@@ -47,6 +47,7 @@ class Stamp(NamedTuple):
     host: str
     uid: int
     user: str
+    login: str
     account: str
     age: float
     person: str
@@ -181,7 +182,7 @@ def _stamp(data: bytes) -> Stamp:
         raise Malformed("stamp") from None
     if not isinstance(fields, dict) or fields.keys() != set(Stamp._fields):
         raise Malformed("stamp")
-    texts = {name: _text(fields[name], name) for name in ("host", "user", "account", "person")}
+    texts = {name: _text(fields[name], name) for name in ("host", "user", "login", "account", "person")}
     followers = fields["followers"]
     if not isinstance(followers, list) or len(followers) > MAX_FOLLOWERS:
         raise Malformed("followers")

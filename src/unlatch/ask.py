@@ -59,6 +59,9 @@ class Question:
         self.answered_ticket = ""
         self.judged = False
         self.orphaned = False
+        self.account = ""
+        self.silent = False
+        self.person = ""  # who is rung about a login, by the broker's word
 
 
 def boottime() -> float:
@@ -114,26 +117,42 @@ class Asker:
         seconds: int = 0,
         after: Question | None = None,
         outcome: str = "wrong",
+        account: str = "",
+        silent: bool = False,
     ) -> Question:
         """Register a prompt. With ``after``, the page that answered that question goes on here by itself.
 
         ``coalesce`` is a keygrip or secret name (empty: never shared); ``seconds`` the caller's own limit, 0 for none;
-        ``outcome`` ("wrong" or "next") is what the page is told about the answer of ``after``.
+        ``outcome`` ("wrong" or "next") is what the page is told about the answer of ``after``. ``account`` is of root
+        only: whose login this is about, so that this account's own people are rung; ``silent``: nobody is rung.
 
         Raises:
             NoBroker, Refused: as in :meth:`wait`.
         """
         padded = self._seal.pad(details_to_json(prompt))
         question = Question(prompt, padded, _short(coalesce), self._clock() + seconds if seconds else None)
+        question.account, question.silent = account, silent
         link = self._new_ticket(question)
         if after is not None and after.answer is not None and not after.judged and self._connection is not None:
             question.after = after.answered_ticket
         self._register(question, link)
         if question.after and after is not None:
-            self._settle(question)
+            self.settle(question)
             self.verdict(after, Verdict(outcome, prompt.error, (link, question.tickets[link].owned.link.fragment)))
         self._warm_up(question)
         return question
+
+    def settle(self, question: Question) -> None:
+        """Wait until the broker took this registration (``question.registered``), ten seconds at most: a page is never
+        sent to a dead ticket, and nobody is told that a phone rings which does not.
+
+        Raises:
+            Refused
+        """
+        until = self._clock() + SEND_SECONDS
+        while not question.registered and self._connection is not None and self._clock() < until:
+            if _poll((self._connection.fileno(),), until - self._clock()) is not None:
+                self._receive(question)
 
     def wait(self, question: Question, watch: tuple[int, ...] = ()) -> Answer | int:
         """Wait for the answer, or for one of the descriptors in ``watch`` to become readable or hang up.
@@ -221,6 +240,7 @@ class Asker:
     def _register(self, question: Question, ticket: str, *, beside: str = "", again: bool = False) -> None:
         owned, views = question.tickets[ticket]
         left = 0 if question.deadline is None else max(1, round(question.deadline - self._clock()))
+        about = {"account": question.account, "silent": question.silent}
         self._send(
             {
                 "op": "register",
@@ -234,6 +254,7 @@ class Asker:
                 "rung": again and question.registered,
                 "views": views,
                 "told": question.told if again else [],  # nobody was told of a fresh link
+                **{name: value for name, value in about.items() if value},
             }
         )
 
@@ -294,6 +315,7 @@ class Asker:
 
     def _registered(self, question: Question, event: dict[str, Any]) -> None:
         question.registered = True
+        question.person = str(event.get("person", ""))
         remaining = event.get("remaining")
         if question.deadline is None and isinstance(remaining, int | float):
             question.deadline = self._clock() + remaining
@@ -324,13 +346,6 @@ class Asker:
             raise Expired
         if not question.tickets:
             raise Withdrawn
-
-    def _settle(self, question: Question) -> None:
-        """Wait until the broker took or refused this registration, so that the page is never sent to a dead ticket."""
-        until = self._clock() + SEND_SECONDS
-        while not question.registered and self._connection is not None and self._clock() < until:
-            if _poll((self._connection.fileno(),), until - self._clock()) is not None:
-                self._receive(question)
 
     # The connection
 

@@ -60,6 +60,7 @@ class Prompt(NamedTuple):
     """One question. Texts may be empty: not said. ``asked`` is seconds since 1970, shown and never computed with.
 
     ``keep`` offers that the keeper has the answer for so many seconds, also after the caller's end; 0 offers nothing.
+    ``qr`` is a challenge's QR code, as the protocol packs it.
     """
 
     kind: str
@@ -80,6 +81,7 @@ class Prompt(NamedTuple):
     digits: bool = False
     keeper: str = "none"
     keep: int = 0
+    qr: str = ""
 
 
 class Answer(NamedTuple):
@@ -202,7 +204,7 @@ def verdict_from_json(data: bytes) -> Verdict:
     return Verdict(_one_of(fields["outcome"], "outcome", OUTCOMES), _text(fields["text"], "text"), link)
 
 
-_PROMPT_TEXTS = ("title", "text", "label", "error", "ok", "cancel", "notok", "repeat", "repeat_error")
+_PROMPT_TEXTS = ("title", "text", "label", "error", "ok", "cancel", "notok", "repeat", "repeat_error", "qr")
 
 
 def _parse(data: bytes, what: str) -> dict[str, Any]:

@@ -10,13 +10,24 @@ from typing import Any, NamedTuple
 from unlatch.broker.notice import Notice
 
 
+class Account(NamedTuple):
+    """Whose login root asks about: what the user database says of the name."""
+
+    uid: int
+    name: str
+
+
 class Peer(NamedTuple):
-    """An asker's connection and the kernel's word (SO_PEERCRED) about who holds it."""
+    """An asker's connection and the kernel's word (SO_PEERCRED) about who holds it.
+
+    ``account`` is the one that its registration names, if there is such an account.
+    """
 
     conn: Hashable
     uid: int
     gid: int
     user: str
+    account: Account | None = None
 
 
 class Visitor(NamedTuple):

@@ -1,10 +1,13 @@
 """The askers' socket: put a prompt, hear what becomes of it. Nothing here lists, answers or withdraws for others.
 
-The directory of this socket may be mounted into a container, whose root may be the host's uid 0: so uid 0 is nothing
-special here.
+The directory of this socket may be mounted into a container, whose root may be the host's uid 0. So uid 0 is nothing
+special here, but for one thing: it may ask about a login, whose people are then rung. That the kernel names root as the
+asker stands on the page all the same, and what they answer opens nothing but what that root runs.
 """
 
-from unlatch.broker.actions import Peer
+import pwd
+
+from unlatch.broker.actions import Account, Peer
 from unlatch.broker.connections import Connection, Crowd, user_name
 from unlatch.broker.pace import Pace
 from unlatch.broker.server import Broker
@@ -44,6 +47,12 @@ class Askers:
         pending, now = self._broker.pending, self._broker.now()
         peer = Peer(connection, connection.uid, connection.gid, user_name(connection.uid))
         match messages.decode_asker(line, first):
+            case messages.Register(account=str(name)) as register if name and not peer.uid:
+                account = _account(name)
+                if account is not None and not self.crowd.move(connection, account.name):
+                    self.refuse(connection, "quota", "too many connections ask about this account's logins")
+                    return
+                actions = pending.register(now, peer._replace(account=account), register)
             case messages.Register() as register:
                 actions = pending.register(now, peer, register)
             case messages.Taken(ticket=ticket):
@@ -75,3 +84,12 @@ class Askers:
     def left(self, connection: Connection) -> None:
         self.crowd.leave(connection)
         self._broker.asker_gone(connection)
+
+
+def _account(name: str) -> Account | None:
+    """What the user database knows under this name, in its own spelling."""
+    try:
+        entry = pwd.getpwnam(name)
+    except (KeyError, ValueError):  # ValueError: a NUL
+        return None
+    return Account(entry.pw_uid, entry.pw_name)

@@ -10,7 +10,7 @@ from unlatch.broker.actions import Actions, End, Remind, Resume, Ring
 from unlatch.broker.notice import Notice, unit_of
 from unlatch.broker.policy import Policy
 from unlatch.broker.quotas import RingQuota
-from unlatch.broker.records import DELIVERED, RINGING, OpenLink, OpenPrompt
+from unlatch.broker.records import DELIVERED, RINGING, OpenLink, OpenPrompt, Whose
 
 QUIET_SECONDS = 600  # the same user and key asking again within this time edits the old message
 _CROWDED = "Too many pages opened the last link. This is a fresh one."
@@ -29,28 +29,28 @@ class Bell:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._quota = RingQuota(policy.quota_rings)
-        self._rang: dict[tuple[int, str], _Rang] = {}  # in the order of their times
+        self._rang: dict[tuple[Whose, str], _Rang] = {}  # in the order of their times
 
-    def earlier(self, now: float, uid: int, coalesce: str) -> str:
+    def earlier(self, now: float, whose: Whose, coalesce: str) -> str:
         """The id of the message that the same user and key rang with a moment ago, or nothing."""
         while self._rang and self._rang[oldest := next(iter(self._rang))].at + QUIET_SECONDS <= now:
             del self._rang[oldest]
-        rang = self._rang.get((uid, coalesce)) if coalesce else None
+        rang = self._rang.get((whose, coalesce)) if coalesce else None
         return rang.prompt_id if rang else ""
 
     def forget(self, prompt: OpenPrompt) -> None:
         """Somebody answered: what the same user and key ask next is a new question, and rings."""
-        rang = self._rang.get((prompt.uid, prompt.coalesce))
+        rang = self._rang.get((prompt.whose, prompt.coalesce))
         if rang and rang.prompt_id == prompt.id:
-            del self._rang[prompt.uid, prompt.coalesce]
+            del self._rang[prompt.whose, prompt.coalesce]
 
-    def charge(self, now: float, uid: int, *, quiet: bool) -> None:
+    def charge(self, now: float, whose: Whose, *, quiet: bool) -> None:
         """Count a ring before it is promised.
 
         Raises:
             Refused: "quota"
         """
-        self._quota.charge(now, uid, quiet=quiet)
+        self._quota.charge(now, whose, quiet=quiet)
 
     def ring(
         self, now: float, link: OpenLink, notifiers: tuple[str, ...], *, quiet: bool = False, note: str = ""
@@ -62,8 +62,8 @@ class Bell:
         if self._policy.remind_after:
             prompt.remind_at = now + self._policy.remind_after
         if prompt.coalesce and not quiet:
-            self._rang.pop((prompt.uid, prompt.coalesce), None)
-            self._rang[prompt.uid, prompt.coalesce] = _Rang(now, prompt.id)
+            self._rang.pop((prompt.whose, prompt.coalesce), None)
+            self._rang[prompt.whose, prompt.coalesce] = _Rang(now, prompt.id)
         prompt.delivery |= dict.fromkeys(notifiers, RINGING)
         return [Ring(prompt.id, self._notice(now, link, note=note, quiet=quiet), notifiers)]
 
@@ -73,7 +73,7 @@ class Bell:
 
     def ring_again(self, now: float, prompt: OpenPrompt) -> Actions:
         """Nobody viewed the link that goes on after an answer. Without a sound if this user rang too often."""
-        quiet = not self._quota.allows(now, prompt.uid, quiet=False)
+        quiet = not self._quota.allows(now, prompt.whose, quiet=False)
         return self.ring(now, prompt.links[-1], prompt.notifiers, quiet=quiet, note=_LOST)
 
     def remind(self, now: float, prompt: OpenPrompt, *, crowded: bool = False) -> Actions:

@@ -138,25 +138,36 @@ class Crowd:
 
     def __init__(self, most_per_uid: int) -> None:
         self._most = most_per_uid
-        self._counts: dict[int, int] = {}
-        self._everybody: set[Connection] = set()
+        self._counts: dict[int | str, int] = {}
+        self._everybody: dict[Connection, int | str] = {}  # the uid, or the account whose login root asks about
 
     def __len__(self) -> int:
         return len(self._everybody)
 
     def enter(self, connection: Connection) -> bool:
         """Count a connection; False: its uid has too many."""
-        self._everybody.add(connection)
-        count = self._counts.get(connection.uid, 0) + 1
-        self._counts[connection.uid] = count
-        return count <= self._most
+        return self._count(connection, connection.uid)
+
+    def move(self, connection: Connection, account: str) -> bool:
+        """Count a connection of root's for this account from now on; False: that has too many.
+
+        Whoever tries to log in makes root connect: strangers must not take the room of root's own prompts.
+        """
+        self.leave(connection)
+        return self._count(connection, account)
 
     def leave(self, connection: Connection) -> None:
         """Forget a connection that entered."""
-        self._everybody.discard(connection)
-        self._counts[connection.uid] -= 1
-        if not self._counts[connection.uid]:
-            del self._counts[connection.uid]
+        who = self._everybody.pop(connection)
+        self._counts[who] -= 1
+        if not self._counts[who]:
+            del self._counts[who]
+
+    def _count(self, connection: Connection, who: int | str) -> bool:
+        self._everybody[connection] = who
+        count = self._counts.get(who, 0) + 1
+        self._counts[who] = count
+        return count <= self._most
 
     def hang_up(self) -> None:
         """End every connection."""

@@ -40,7 +40,10 @@ class Line(msgspec.Struct, tag_field="op", tag=str.lower, forbid_unknown_fields=
 
 
 class Register(Line, frozen=True):
-    """Put a prompt to people. Nobody keeps ``owner``: it is there to prove that the ticket is this asker's."""
+    """Put a prompt to people. Nobody keeps ``owner``: it is there to prove that the ticket is this asker's.
+
+    ``account``: whose login root asks about, so that this account's own people are rung. ``silent``: nobody is rung.
+    """
 
     owner: Annotated[str, Meta(max_length=43)]
     fragment: Annotated[str, Meta(max_length=86)]
@@ -52,6 +55,8 @@ class Register(Line, frozen=True):
     rung: bool = False
     views: Tickets = ()  # page ids have a ticket's length
     told: Annotated[tuple[Short, ...], Meta(max_length=64)] = ()
+    account: Short = ""
+    silent: bool = False
 
 
 class Taken(Line, frozen=True):

@@ -199,6 +199,7 @@ class Pages:
             "host": self._policy.host,
             "uid": prompt.uid,
             "user": prompt.user,
+            "login": prompt.whose.login,
             "account": prompt.account,
             "age": int(now - prompt.since),
             "person": prompt.person,

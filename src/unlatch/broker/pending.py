@@ -19,7 +19,7 @@ from unlatch.broker.messages import Register
 from unlatch.broker.pages import WORDS, Pages
 from unlatch.broker.policy import Policy
 from unlatch.broker.records import DELIVERED, FAILED, Follower, OpenPage, OpenPrompt, State, Waiting
-from unlatch.broker.registrar import Registrar
+from unlatch.broker.registrar import Registrar, whose
 from unlatch.broker.table import Table
 from unlatch.broker.trail import happened
 from unlatch.seal import RandomBytes
@@ -43,7 +43,7 @@ class Pending:
         """Open a prompt, follow one, put another link beside one, or go on after one. Or tell why not."""
         actions = self.tick(now)
         if not (message.beside or message.after or message.rung):
-            actions += self._make_way(now, peer, message.coalesce)
+            actions += self._make_way(now, peer, message)
         return actions + self._registrar.register(now, peer, message)
 
     def taken(self, now: float, conn: Hashable, ticket: str) -> Actions:
@@ -115,9 +115,9 @@ class Pending:
             return actions + self._end(now, prompt, "withdrawn", "others ask for the same")
         return actions + self._pages.changed(now, prompt)
 
-    def _make_way(self, now: float, peer: Peer, coalesce: str) -> Actions:
+    def _make_way(self, now: float, peer: Peer, message: Register) -> Actions:
         """Somebody alive asks for the key for which an orphan waits: that one ends, and its message goes over."""
-        leader = self._table.leaders.get((peer.uid, coalesce))
+        leader = self._table.leaders.get((whose(peer, message), message.coalesce))
         if leader is None or not leader.orphaned or leader.state is not State.OPEN or leader.conn == peer.conn:
             return []
         return self._end(now, leader, "withdrawn", "others ask for the same")

@@ -67,14 +67,14 @@ class Policy(NamedTuple):
         if self.allow_users and not _names(self.allow_users, uid, user):
             raise Refused("user", "this user may not ask: allow_users does not name it")
 
-    def audience(self, uid: int, user: str, prompt: Prompt) -> Audience:
-        """Who is rung for this user's prompt.
+    def audience(self, uid: int, user: str, prompt: Prompt, *, own: bool = False) -> Audience:
+        """Who is rung for this user's prompt. ``own``: only who is named for this very user, and not for ``*``.
 
         Raises:
             Refused: "people" if nobody is named for this user, "end-to-end" if no notifier may carry the link.
         """
-        people = [person for person in self.people if _names(person.users, uid, user)]
-        if not people and not self.loopback:
+        people = [person for person in self.people if _names(person.users, uid, user, everybody=not own)]
+        if not people and (own or not self.loopback):
             raise Refused("people", "no person is named for this user")
         wanted = {name for person in people for name in person.notify}
         reach = [notifier for notifier in self.notifiers if self.loopback or notifier.name in wanted]
@@ -87,5 +87,5 @@ class Policy(NamedTuple):
         return Audience(names, tuple(notifier.name for notifier in reach))
 
 
-def _names(users: tuple[str, ...], uid: int, user: str) -> bool:
-    return any(name in ("*", user, str(uid)) for name in users)
+def _names(users: tuple[str, ...], uid: int, user: str, *, everybody: bool = True) -> bool:
+    return any(name in (user, str(uid)) or (name == "*" and everybody) for name in users)

@@ -7,6 +7,7 @@ place of half a kilobyte per prompt.
 import hashlib
 from collections.abc import Hashable
 from enum import Enum
+from typing import NamedTuple
 
 import msgspec
 
@@ -40,6 +41,18 @@ STEPS = {
     (State.ANSWERING, "end"): State.ENDED,
     (State.TAKEN, "end"): State.ENDED,
 }
+
+
+class Whose(NamedTuple):
+    """Who is counted for a prompt: the user, and for root's question about a login that account.
+
+    Whoever knows an account's name can have silent prompts made by trying to log in. So these are counted apart: they
+    cost the account neither its rings nor the room for a prompt that rings.
+    """
+
+    uid: int
+    login: str = ""
+    silent: bool = False
 
 
 class Record(msgspec.Struct, eq=False):
@@ -106,6 +119,7 @@ class OpenPrompt(Record, eq=False):
     conn: Hashable
     uid: int
     user: str
+    whose: Whose
     account: str
     person: str
     notifiers: tuple[str, ...]
@@ -160,6 +174,7 @@ class Follower(Record, eq=False):
     conn: Hashable
     uid: int
     user: str
+    whose: Whose
     who: str
     since: float
     expires: float

@@ -14,6 +14,7 @@ def status(now: float, prompt: OpenPrompt) -> dict[str, Any]:
         "id": prompt.id,
         "uid": prompt.uid,
         "user": prompt.user,
+        "login": prompt.whose.login,
         "state": prompt.state.value,
         "kind": question.kind,
         "title": question.title,

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from typing import TypeVar
 
 from unlatch.broker.deadlines import Deadlines
-from unlatch.broker.records import Follower, OpenLink, OpenPage, OpenPrompt, Waiting
+from unlatch.broker.records import Follower, OpenLink, OpenPage, OpenPrompt, Waiting, Whose
 from unlatch.broker.tombstones import Tombstones
 from unlatch.seal import keys_of
 
@@ -22,16 +22,16 @@ class Table:
         self.followers: dict[str, Follower] = {}
         self.tombstones = Tombstones()
         self.deadlines: Deadlines[OpenPage | Waiting] = Deadlines()
-        self.leaders: dict[tuple[int, str], OpenPrompt] = {}
+        self.leaders: dict[tuple[Whose, str], OpenPrompt] = {}
         self.named: dict[str, OpenPrompt] = {}  # by id; the newest where several share a message
         self.owed: set[OpenPrompt] = set()  # judged, and the page has not fetched the verdict
         self.open_total = 0
-        self._held: dict[int, int] = {}
+        self._held: dict[Whose, int] = {}
         self._of_conn: dict[Hashable, list[Waiting]] = {}
 
-    def held_of(self, uid: int) -> int:
-        """How many prompts are kept for this uid: open ones, followers, and judged ones until they are forgotten."""
-        return self._held.get(uid, 0)
+    def held_of(self, whose: Whose) -> int:
+        """How many prompts are kept: open ones, followers, and judged ones until they are forgotten."""
+        return self._held.get(whose, 0)
 
     def of_conn(self, conn: Hashable) -> tuple[Waiting, ...]:
         """What this connection waits for, and what it was judged for a moment ago."""
@@ -44,7 +44,7 @@ class Table:
     def add(self, thing: Waiting) -> None:
         """A prompt or follower starts to wait."""
         self.open_total += 1
-        self._hold(thing.uid, 1)
+        self._hold(thing.whose, 1)
         self._of_conn.setdefault(thing.conn, []).append(thing)
         if isinstance(thing, Follower):
             self.followers[thing.ticket] = thing
@@ -53,7 +53,7 @@ class Table:
             return
         self.named[thing.id] = thing
         if thing.coalesce:
-            self.leaders.setdefault((thing.uid, thing.coalesce), thing)
+            self.leaders.setdefault((thing.whose, thing.coalesce), thing)
         self.reschedule(thing)
 
     def add_link(self, link: OpenLink) -> None:
@@ -78,7 +78,7 @@ class Table:
 
     def stop_leading(self, prompt: OpenPrompt) -> None:
         """Whoever asks for the same key now asks for himself."""
-        _drop(self.leaders, (prompt.uid, prompt.coalesce), prompt)
+        _drop(self.leaders, (prompt.whose, prompt.coalesce), prompt)
         _drop(self.named, prompt.id, prompt)
 
     def forget(self, thing: Waiting) -> None:
@@ -89,7 +89,7 @@ class Table:
         if not of_conn:
             self.leave(thing.conn)
         self.deadlines.drop(thing)
-        self._hold(thing.uid, -1)
+        self._hold(thing.whose, -1)
         if isinstance(thing, Follower):
             self.stop_counting()
             del self.followers[thing.ticket]
@@ -101,10 +101,10 @@ class Table:
         """The connection is closed, or waits for nothing."""
         self._of_conn.pop(conn, None)
 
-    def _hold(self, uid: int, step: int) -> None:
-        self._held[uid] = self._held.get(uid, 0) + step
-        if not self._held[uid]:
-            del self._held[uid]
+    def _hold(self, whose: Whose, step: int) -> None:
+        self._held[whose] = self._held.get(whose, 0) + step
+        if not self._held[whose]:
+            del self._held[whose]
 
 
 def _drop(book: dict[_K, OpenPrompt], key: _K, prompt: OpenPrompt) -> None:

@@ -14,7 +14,8 @@ MAX_NAMES = 16  # of a list
 def happened(event: str, thing: Waiting, **more: object) -> Audit:
     """Something happened to a prompt."""
     said = {name: _cut(value) for name, value in more.items()}
-    return Audit({"event": event, "id": thing.id, "uid": thing.uid, "user": thing.user, **said})
+    login = {"account": thing.whose.login} if thing.whose.login else {}
+    return Audit({"event": event, "id": thing.id, "uid": thing.uid, "user": thing.user, **login, **said})
 
 
 def visited(event: str, prompt: OpenPrompt, visitor: Visitor, **more: object) -> Audit:
@@ -25,7 +26,8 @@ def visited(event: str, prompt: OpenPrompt, visitor: Visitor, **more: object) ->
 
 def refused(peer: Peer, ticket: str, refusal: Refused) -> Actions:
     """A registration was refused: tell the asker, and remember that it tried."""
-    record = {"event": "refusal", "uid": peer.uid, "user": peer.user, "why": refusal.why}
+    login = {"account": peer.account.name} if peer.account else {}
+    record = {"event": "refusal", "uid": peer.uid, "user": peer.user, **login, "why": refusal.why}
     told = {"event": "refused", "ticket": ticket, "why": refusal.why, "text": refusal.text}
     return [Tell(peer.conn, told), Audit(record)]
 

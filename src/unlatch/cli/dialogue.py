@@ -51,6 +51,7 @@ def show(page: Page) -> None:
     sure = [
         ("host", clean(stamp.host)),
         ("user", clean(f"{stamp.user} (uid {stamp.uid})")),
+        ("login", clean(stamp.login)),
         ("asked", f"{voice.duration(stamp.age)} ago"),
         ("time left", voice.duration(page.remaining)),
     ]

@@ -111,6 +111,7 @@ def _prompt(row: Mapping[str, Any]) -> list[str]:
             ("prompt", clean(str(row.get("title") or row.get("kind") or ""))),
             ("state", clean(str(row.get("state", "")))),
             ("user", clean(f"{row.get('user')} (uid {row.get('uid')})")),
+            ("login", clean(str(row.get("login") or ""))),
             ("key", clean(str(row.get("key") or ""))),
             ("command", clean(str(row.get("command") or ""))),
             ("service", clean(str(row.get("unit") or ""))),

@@ -142,8 +142,8 @@ function read(padded, names) {
   return fields;
 }
 
-const DETAILS = "asked asker attempt cancel digits error keep keeper key kind label notok ok repeat repeat_error text title words";
-const STAMP = "account age followers host orphaned person uid user";
+const DETAILS = "asked asker attempt cancel digits error keep keeper key kind label notok ok qr repeat repeat_error text title words";
+const STAMP = "account age followers host login orphaned person uid user";
 const VERDICT = "next outcome text";
 
 async function unseal(opening) {

@@ -160,6 +160,7 @@ function showStamp(stamp, remaining) {
   rows($("sure"), [
     ["Host", stamp.host],
     ["User", `${stamp.user} (uid ${stamp.uid})`],
+    ["Login", stamp.login],
   ]);
   rows($("others"), [["Also waiting", stamp.followers]]);
   $("person").textContent = stamp.person && `for ${line(stamp.person)}`;
