@@ -7,6 +7,8 @@ round it is a negative, which not every scanner reads. On a terminal of this hos
 
 import segno
 
+from unlatch import base64url
+
 # Modules of quiet zone around a code. ISO/IEC 18004 wants four; scanners do with two, and a terminal has little room.
 BORDERS = (4, 2)
 MAX_DRAWING = 30000  # bytes of one drawing; wire.pam.MAX_PACKET is 32768
@@ -52,6 +54,13 @@ def svg(code: Modules, label: str) -> str:
         f'<svg class="code" role="img" aria-label="{label}" viewBox="0 0 {size} {size}" shape-rendering="crispEdges">'
         f'<path fill="#fff" d="M0 0h{size}v{size}H0z"/><path stroke="#000" d="{runs}"/></svg>'
     )
+
+
+def packed(code: Modules) -> str:
+    """A code as docs/protocol.md section 2 has it for pages: its modules row by row, eight to a byte, base64url."""
+    bits = "".join("1" if module else "0" for row in code for module in row)
+    size = (len(bits) + 7) // 8
+    return base64url.encode(int(bits.ljust(size * 8, "0"), 2).to_bytes(size, "big"))
 
 
 def _framed(code: Modules, border: int) -> list[bytes]:
