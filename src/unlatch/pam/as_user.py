@@ -58,7 +58,7 @@ def call(who: Account | int, task: Callable[[], bytes], *, seconds: float = SECO
             _child(account, task, theirs, seconds)
     except OSError as error:
         os.close(ours)
-        raise Unfit(f"no process could be started: {_reason(error)}") from None
+        raise Unfit(f"no process could be started: {reason(error)}") from None
     finally:
         os.close(theirs)
     try:
@@ -200,8 +200,9 @@ def _child(account: Account, task: Callable[[], bytes], pipe: int, seconds: floa
 def _why(error: Exception) -> str:
     if isinstance(error, Unfit):
         return error.why
-    return _reason(error) if isinstance(error, OSError) else f"unforeseen {type(error).__name__}"
+    return reason(error) if isinstance(error, OSError) else f"unforeseen {type(error).__name__}"
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """What the system says, as part of a line of ours."""
     return (error.strerror or type(error).__name__).lower()

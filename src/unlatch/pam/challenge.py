@@ -1,34 +1,33 @@
 """A challenge: a response that is drawn now, encrypted to the keys of one account, with what it is good for beside it.
 
 Two steps, by two users. Which keys they are is seen with the rights of the account, where its own entry counts. The
-message is made by a system user of our own, for any other process of the account could trace (ptrace(2)) a gpg that
-runs with the account's rights, read the response from it, and pass sudo with it.
+message is made by a system user of our own (:mod:`unlatch.pam.worker`), for any other process of the account could
+trace (ptrace(2)) a gpg that runs with the account's rights, read the response from it, and pass sudo with it.
 """
 
-import base64
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
-from unlatch.pam import accounts, as_user, entry, files, gpg, home_entry, record, response
+from unlatch.pam import as_user, entry, files, gpg, home_entry, record, response, worker
 from unlatch.pam.accounts import Account
 from unlatch.pam.entry import Entry
 from unlatch.pam.errors import Unfit
+from unlatch.pam.worker import Keys, Places
 from unlatch.secret import Secret
 from unlatch.settings import Settings
 
-FIND_SECONDS = 10.0  # a keyring of thousands takes gpg 2 s
-ENCRYPT_SECONDS = 15.0  # starting an agent for the signature included
-MAX_WORD = 100  # characters of each fact in a message; more would not fit into a QR code beside it
+__all__ = ["Challenge", "Facts", "Found", "Places", "challenge", "find", "keys_of", "text"]
 
-Keys = Sequence[tuple[str, bytes]]  # fingerprint, armoured block
+FIND_SECONDS = 10.0  # a keyring of thousands takes gpg 2 s
+MAX_WORD = 80  # characters of each fact in a message, which shall still fit into a QR code
 
 
 class Facts(NamedTuple):
-    """What a challenge is good for, as it stands inside the encryption. ``source`` is the remote host, or terminal and
-    calling user; ``at`` seconds since 1970.
+    """What a challenge is good for, as it stands inside the encryption.
+
+    ``source`` is the remote host, or the terminal and the calling user; ``at`` seconds since 1970.
     """
 
     user: str
@@ -36,17 +35,6 @@ class Facts(NamedTuple):
     service: str
     source: str
     at: int
-
-
-class Places(NamedTuple):
-    """``work`` is a directory in memory that belongs to the user ``worker``; ``signing`` the home of the server's key,
-    that user's as well.
-    """
-
-    records: str = "/etc/unlatch/pam"
-    work: str = "/run/unlatch-pam-work"
-    signing: str = "/var/lib/unlatch-pam/gnupg"
-    worker: str = "unlatch-pam"
 
 
 class Challenge(NamedTuple):
@@ -77,10 +65,10 @@ def challenge(
     facts: Facts,
     settings: Settings,
     *,
-    places: Places = Places(),  # noqa: B008  # immutable
+    places: Places,
     random: Callable[[int], bytes],
 ) -> Challenge:
-    """Challenge an account that logs in to a PAM service.
+    """Challenge an account that logs in to a PAM service. It takes two processes and some 60 ms, never over a minute.
 
     Raises:
         Unfit: it cannot be challenged: it must not be let in this way.
@@ -89,7 +77,8 @@ def challenge(
     tls = _tls(account, found)
     # Drawn after the account's rights were used for the last time: no process of its uid has ever had it in memory.
     expected = response.draw(random)
-    armour = _encrypt(found, text(facts, expected), places, random(8).hex())
+    plain = text(facts, expected)
+    armour = worker.encrypt(account, plain, found.keys, found.entry.sign_as, places, random(16).hex())
     return Challenge(armour, expected, found.entry, tuple(key for key, _ in found.keys), tls, found.source)
 
 
@@ -103,7 +92,7 @@ def find(account: Account, service: str, settings: Settings, places: Places) -> 
     if kept is not None:
         return Found(kept.entry, tuple(zip(kept.entry.keys, kept.blocks, strict=True)), "record")
     if service not in settings.pam_auth_gpg:
-        raise Unfit(f"no key of record, and [pam] auth_gpg does not list {service}: unlatch pam enrol {account.name}")
+        raise Unfit(f"no key of record (unlatch pam enrol {account.name} KEY), and [pam] auth_gpg lists no {service}")
     own = home_entry.read(account)
     return Found(own, keys_of(account, own.keys, trust=own.trust), "home")
 
@@ -118,42 +107,20 @@ def keys_of(account: Account, words: Sequence[str], *, trust: bool) -> Keys:
 
     def look() -> bytes:
         _check_home(account, homedir)
-        found = [gpg.find(homedir, word, trust=trust) for word in words]
-        return json.dumps([[key, base64.b64encode(block).decode()] for key, block in found]).encode()
+        return worker.keys_to_bytes([gpg.find(homedir, word, trust=trust) for word in words])
 
     most = len(words) * gpg.MAX_BLOCK * 3 // 2
-    return _keys(as_user.call(account, look, seconds=FIND_SECONDS, most=most), len(words))
+    return worker.keys_from_bytes(as_user.call(account, look, seconds=FIND_SECONDS, most=most), len(words))
 
 
 def text(facts: Facts, expected: Secret) -> bytearray:
-    """What the encryption holds. Short, for all of it goes into a QR code; whole, so that a challenge that somebody
-    passed on does not look like another's.
+    """What the encryption holds: whose login where, from where and when, so that a challenge that somebody passed on
+    does not look like another's; then the response. Short, for all of it goes into a QR code.
     """
-    user, host, service, source = (_word(fact) for fact in facts[:4])
-    lines = [f"{user}@{host} {service}", f"from {source or 'here'}", f"at {_utc(facts.at)}", ""]
-    return bytearray("\n".join(lines).encode()) + expected.reveal() + b"\n"
-
-
-def _encrypt(found: Found, plain: bytearray, places: Places, name: str) -> str:
-    try:
-        worker = accounts.find(places.worker)
-    except Unfit:
-        raise Unfit(f"the system user {places.worker} is missing: systemd-sysusers") from None
-    work = os.path.join(places.work, name)
-    sign_as = found.entry.sign_as
-    try:
-        made = as_user.call(
-            worker,
-            lambda: gpg.encrypt(work, bytes(plain), found.keys, places.signing, sign_as).encode(),
-            seconds=ENCRYPT_SECONDS,
-            most=gpg.MAX_MESSAGE,
-        )
-    except Unfit:
-        as_user.call(worker, lambda: gpg.clear(work))  # which a killed process did not do
-        raise
-    finally:
-        plain[:] = bytes(len(plain))
-    return made.decode("ascii")
+    user, host, service, source = (as_user.printable(fact)[:MAX_WORD] for fact in facts[:4])
+    at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(facts.at))
+    said = f"{user}@{host} {service}\nfrom {source or 'here'}\nat {at}\n"
+    return bytearray(said.encode("utf-8", "replace")) + expected.reveal() + b"\n"
 
 
 def _tls(account: Account, found: Found) -> tuple[Secret, bytes] | None:
@@ -167,23 +134,3 @@ def _check_home(account: Account, homedir: str) -> None:
         raise Unfit(f"{account.name} has no home")
     for directory in (account.home, homedir):
         files.check_directory(directory, (account.uid, 0))
-
-
-def _keys(said: bytes, count: int) -> Keys:
-    """What a process of the account said; a malformed word of it is refused like no word."""
-    try:
-        rows = json.loads(said)
-        keys = tuple((fingerprint, base64.b64decode(block, validate=True)) for fingerprint, block in rows)
-    except (ValueError, TypeError, RecursionError):
-        raise Unfit("the account's keys could not be read") from None
-    if len(keys) != count or not all(isinstance(key, str) and entry.is_fingerprint(key) for key, _ in keys):
-        raise Unfit("the account's keys could not be read")
-    return keys
-
-
-def _word(fact: str) -> str:
-    return as_user.printable(fact)[:MAX_WORD]
-
-
-def _utc(at: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))

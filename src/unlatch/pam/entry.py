@@ -66,6 +66,11 @@ def is_fingerprint(key: str) -> bool:
     return bool(_FINGERPRINT.match(key))
 
 
+def is_address(key: str) -> bool:
+    """Whether it is an address as an entry may have it."""
+    return bool(_ADDRESS.match(key))
+
+
 def _entry(words: list[str]) -> Entry:
     if words[0] in ("trust", "notrust"):
         raise ValueError('the key is missing: the line begins with a fingerprint or an address, then "trust"')

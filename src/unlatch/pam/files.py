@@ -5,6 +5,7 @@ import os
 import stat
 from collections.abc import Collection
 
+from unlatch.pam.as_user import reason
 from unlatch.pam.errors import Unfit
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -32,7 +33,7 @@ def read(path: str, owners: Collection[int], most: int, *, within: int | None = 
         while len(content) <= most and (more := os.read(descriptor, most + 1 - len(content))):
             content += more
     except OSError as error:
-        raise Unfit(f"{name}: {_reason(error)}") from None
+        raise Unfit(f"{name}: {reason(error)}") from None
     finally:
         os.close(descriptor)
     if len(content) > most:
@@ -88,8 +89,4 @@ def _not_opened(name: str, error: OSError) -> Unfit:
         return Unfit(f"{name}: a symbolic link, which is not followed")
     if error.errno == errno.ENXIO:  # a socket, or a device without a driver
         return Unfit(f"{name}: not a regular file")
-    return Unfit(f"{name}: {_reason(error)}")
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or type(error).__name__).lower()
+    return Unfit(f"{name}: {reason(error)}")

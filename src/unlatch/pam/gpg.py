@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from unlatch.pam import entry
-from unlatch.pam.as_user import boottime, printable, read_most
+from unlatch.pam.as_user import boottime, printable, read_most, reason
 from unlatch.pam.errors import Unfit
 
 if TYPE_CHECKING:
@@ -70,6 +70,31 @@ def find(homedir: str, word: str, *, trust: bool) -> tuple[str, bytes]:
     return key.fingerprint, block.rstrip(b"\n")
 
 
+def pick(work: str, content: bytes, word: str) -> tuple[str, bytes]:
+    """Fingerprint and armoured block of the one key in a file, which must be the one that a word stands for.
+
+    ``work`` is a directory that does not exist yet, and does not afterwards.
+
+    Raises:
+        Unfit: the file holds no key, several, or another one; nobody can encrypt to it.
+    """
+    try:
+        os.mkdir(work, 0o700)
+        with contextlib.ExitStack() as opened:
+            file = _memory_file(opened, content)
+            key = _only(work, file, word)
+            judge(key, word, "E")
+            os.lseek(file, 0, os.SEEK_SET)
+            options = ("--no-keyring", *_ANY_TRUST, "--enable-special-filenames", "--armor")
+            importing = ("--import-options", "import-export,import-minimal", "--import", "--", f"-&{file}")
+            block = _gpg(work, (*options, *importing), "gpg cannot read the key", most=MAX_BLOCK, files=[file])
+    except OSError as error:
+        raise Unfit(f"{work}: {reason(error)}") from None
+    finally:
+        clear(work)
+    return key.fingerprint, block.rstrip(b"\n")
+
+
 def encrypt(work: str, text: bytes, keys: Sequence[tuple[str, bytes]], signing: str = "", sign_as: str = "") -> str:
     """``text`` as an armoured message for these keys (fingerprint, block) and no others.
 
@@ -91,7 +116,7 @@ def encrypt(work: str, text: bytes, keys: Sequence[tuple[str, bytes]], signing: 
             arguments = (*_ANY_TRUST, *how, *sign, "--encrypt")
             said = _gpg(home, arguments, "gpg cannot encrypt", feed=text, most=MAX_MESSAGE, files=files)
     except OSError as error:
-        raise Unfit(f"{work}: {(error.strerror or type(error).__name__).lower()}") from None
+        raise Unfit(f"{work}: {reason(error)}") from None
     finally:
         clear(work)
     message = said.decode("ascii", "replace")
@@ -106,26 +131,37 @@ def clear(work: str) -> bytes:
     return b""
 
 
-def make_signing_key(homedir: str, name: str) -> None:
-    """A key of this name that signs and does nothing else. Nobody could type a passphrase, so it has none.
+def make_signing_key(homedir: str, name: str) -> bytes:
+    """Make a key of this name that signs and does nothing else. Nobody could type a passphrase, so it has none.
 
     Raises:
         Unfit
     """
+    try:
+        os.makedirs(homedir, 0o700, exist_ok=True)
+        with open(os.path.join(homedir, "gpg-agent.conf"), "w") as conf:
+            conf.write("disable-scdaemon\n")
+    except OSError as error:
+        raise Unfit(f"{homedir}: {reason(error)}") from None
     arguments = ("--pinentry-mode", "loopback", "--passphrase", "", "--quick-generate-key", "--", name)
-    _gpg(homedir, (*_ANY_TRUST, *arguments, "ed25519", "sign", "never"), "gpg cannot make the key")
+    return _gpg(homedir, (*_ANY_TRUST, *arguments, "ed25519", "sign", "never"), "gpg cannot make the key")
 
 
-def find_signing_key(homedir: str, sign_as: str) -> tuple[str, bytes]:
-    """Fingerprint and armoured block of the server's key that signs as this.
+def find_signing_key(homedir: str, sign_as: str) -> tuple[str, bytes] | None:
+    """Fingerprint and armoured block of the server's key that signs as this; None if there is none.
 
     Raises:
-        Unfit: there is none or more than one, or it cannot sign.
+        Unfit: there are several, or it cannot sign.
     """
-    key = _the_one(homedir, sign_as, _ANY_TRUST)
-    judge(key, sign_as, "S")
-    arguments = (*_ANY_TRUST, "--armor", "--export", "--", key.fingerprint)
-    return key.fingerprint, _gpg(homedir, arguments, "gpg cannot export the key", most=MAX_BLOCK)
+    listing = _gpg(homedir, (*_ANY_TRUST, "--with-colons", "--list-keys"), "gpg cannot list the server's keys")
+    found = [key for key in parse(listing) if _is_named(key, sign_as)]
+    if not found:
+        return None
+    if len(found) > 1:
+        raise Unfit(f"{homedir}: {sign_as} stands for {len(found)} keys; name one by its full fingerprint")
+    judge(found[0], sign_as, "S")
+    arguments = (*_ANY_TRUST, "--armor", "--export", "--", found[0].fingerprint)
+    return found[0].fingerprint, _gpg(homedir, arguments, "gpg cannot export the server's key", most=MAX_BLOCK)
 
 
 def judge(key: Key, word: str, use: str) -> None:
@@ -170,6 +206,16 @@ def _the_one(homedir: str, word: str, model: Sequence[str]) -> Key:
     return found[0]
 
 
+def _only(homedir: str, file: int, word: str) -> Key:
+    arguments = ("--no-keyring", "--enable-special-filenames", "--with-colons", "--show-keys", "--", f"-&{file}")
+    found = parse(_gpg(homedir, arguments, "gpg can read no key", files=[file]))
+    if len(found) != 1:
+        raise Unfit(f"there is not one key, but {len(found)}: export it alone (gpg --export FINGERPRINT)")
+    if not _is_named(found[0], word):
+        raise Unfit(f"the key is not {word}, but {found[0].fingerprint}")
+    return found[0]
+
+
 def _check_valid(key: Key, word: str) -> None:
     """An address must itself be shown to belong to the key; a fingerprint needs any name that does."""
     names = [validity for validity, name in key.names if entry.is_fingerprint(word) or _mail(name) == word.lower()]
@@ -186,9 +232,10 @@ def _check_block(homedir: str, fingerprint: str, block: bytes) -> None:
 
 
 def _signing(homedir: str, sign_as: str) -> tuple[str, ...]:
-    key = _the_one(homedir, sign_as, _ANY_TRUST)
-    judge(key, sign_as, "S")
-    return ("--disable-signer-uid", "--local-user", key.fingerprint, "--sign")
+    found = find_signing_key(homedir, sign_as) if os.path.isdir(homedir) else None
+    if found is None:
+        raise Unfit(f"{homedir}: no key {sign_as} to sign with (unlatch pam sign-key)")
+    return ("--disable-signer-uid", "--local-user", found[0], "--sign")
 
 
 def _gpg(
@@ -220,7 +267,7 @@ def _gpg(
                 pass_fds=files,
             )
         except OSError as error:
-            raise Unfit(f"gpg cannot be run: {(error.strerror or type(error).__name__).lower()}") from None
+            raise Unfit(f"gpg cannot be run: {reason(error)}") from None
         with process:
             said = _output(process, most)
         if said is None or process.returncode != 0:
@@ -258,6 +305,10 @@ def _memory_file(opened: contextlib.ExitStack, content: bytes) -> int:
 
 def _called(key: Key, word: str) -> str:
     return word if entry.is_fingerprint(word) else f"{key.fingerprint} of {word}"
+
+
+def _is_named(key: Key, word: str) -> bool:
+    return word in key.fingerprints or word.lower() in {_mail(name) for _, name in key.names}
 
 
 def _mail(name: str) -> str:

@@ -10,6 +10,7 @@ import re
 from typing import NamedTuple
 
 from unlatch.pam import accounts, entry, files
+from unlatch.pam.as_user import reason
 from unlatch.pam.entry import Entry
 from unlatch.pam.errors import Unfit
 from unlatch.secret import Secret
@@ -97,7 +98,7 @@ def names(directory: str) -> list[str]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise Unfit(f"{directory}: {_reason(error)}") from None
+        raise Unfit(f"{directory}: {reason(error)}") from None
 
 
 def write(directory: str, name: str, record: Record) -> str:
@@ -123,7 +124,7 @@ def write(directory: str, name: str, record: Record) -> str:
                 os.unlink(new)
             raise
     except OSError as error:
-        raise Unfit(f"{path}: {_reason(error)}") from None
+        raise Unfit(f"{path}: {reason(error)}") from None
     return path
 
 
@@ -138,7 +139,7 @@ def remove(directory: str, name: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise Unfit(f"{os.path.join(directory, name)}: {_reason(error)}") from None
+        raise Unfit(f"{os.path.join(directory, name)}: {reason(error)}") from None
     return True
 
 
@@ -157,7 +158,3 @@ def _store(path: str, content: bytes) -> None:
 def _line(found: Entry) -> str:
     words = [",".join(found.keys), "trust" if found.trust else "notrust", found.sign_as or "nosign"]
     return " ".join([*words, found.web or "noWebQr", found.tls_key, found.tls_certificate]).rstrip()
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or type(error).__name__).lower()
