@@ -42,7 +42,9 @@ def test_every_option_stands_in_the_manual(name: str) -> None:
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     assert f".Cm {name}" in text_of("unlatch.1")
-    commands = [command, *getattr(command, "commands", {}).values()]
+    context = click.Context(command)
+    names = command.list_commands(context) if isinstance(command, click.Group) else []
+    commands = [command, *(command.get_command(context, each) for each in names)]  # type: ignore[attr-defined]
     for option in (parameter for each in commands for parameter in each.params if isinstance(parameter, click.Option)):
         assert option.opts[0] in page
 

@@ -15,6 +15,7 @@ GROUPS = {
     "Somebody waits": ("status", "answer", "log"),
     "Unlock before it is needed, and lock": ("key", "card", "lock"),
     "Secrets for programs": ("secret", "get", "run", "askpass", "env"),
+    "Logins": ("pam",),
     "What systemd runs": ("serve", "agent", "systemd-agent"),
 }
 COMMANDS = tuple(sorted(name for names in GROUPS.values() for name in names))

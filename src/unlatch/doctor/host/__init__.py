@@ -15,6 +15,7 @@ from unlatch.doctor.host.certificate import CERTIFICATE
 from unlatch.doctor.host.client_address import CLIENT_ADDRESS
 from unlatch.doctor.host.clock import CLOCK
 from unlatch.doctor.host.containers import CONTAINER_PORTS
+from unlatch.doctor.host.logins import LOGIN_GRACE, LOGINS
 from unlatch.doctor.host.notifiers import NOTIFIERS
 from unlatch.doctor.host.page import PAGE
 from unlatch.doctor.host.page_address import PAGE_ADDRESS
@@ -48,4 +49,6 @@ CHECKS: Checks = (
     CLIENT_ADDRESS,
     CONTAINER_PORTS,
     BOOT_ORDER,
+    LOGINS,
+    LOGIN_GRACE,
 )

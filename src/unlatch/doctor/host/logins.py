@@ -1,0 +1,148 @@
+"""Logins by PAM: is all there that a line in /etc/pam.d needs, and does sshd wait for as long as a person may take?"""
+
+import contextlib
+import os
+from typing import NamedTuple
+
+from unlatch.doctor.check import Check, Finding, Situation, ok, problem, unknown, warning
+from unlatch.doctor.host import pam_places
+from unlatch.doctor.host.served import served
+from unlatch.doctor.host.words import edit, listed
+
+RECORDS = "/etc/unlatch/pam"
+SPARE = 60  # seconds of LoginGraceTime for what comes before the challenge and after it
+# Services that make somebody else, or root, of whoever runs them: what runs as a user must not enrol a key for these.
+RAISING = ("su", "su-l", "sudo", "sudo-i", "doas", "polkit-1")
+
+
+class Facts(NamedTuple):
+    """``uses``: the lines that name the module. ``records``: there are keys of record. ``raising``: services in
+    ``auth_gpg`` that make root of their callers.
+    """
+
+    uses: tuple[pam_places.Use, ...]
+    module: str
+    listens: bool
+    untrusted: str
+    records: bool
+    raising: tuple[str, ...]
+    file: str
+
+
+def probe(situation: Situation) -> Facts:
+    """Look at files and at the kernel's list of sockets; nobody is connected to."""
+    loaded = served(situation).loaded
+    records = False
+    with contextlib.suppress(OSError):
+        records = bool(os.listdir(RECORDS))
+    return Facts(
+        pam_places.uses(),
+        pam_places.module_path(),
+        pam_places.listens(),
+        pam_places.untrusted(),
+        records,
+        tuple(name for name in loaded.settings.pam_auth_gpg if name in RAISING),
+        loaded.path,
+    )
+
+
+def judge(facts: Facts, situation: Situation) -> list[Finding]:
+    """One line for the whole, and one for each that is dangerous."""
+    found = [_judge_whole(facts, situation)]
+    for use in facts.uses:
+        wrong = _wrong(use)
+        if wrong:
+            place = f"{pam_places.PAM_D}/{use.service}"
+            found.append(problem(f"{place}:{use.number}: {wrong}", situation.as_root("vi", f"+{use.number}", place)))
+    if facts.raising:
+        text = (
+            f"~/.auth_gpg counts for {listed(facts.raising)}: whatever runs as a user can enrol a key of its own there"
+        )
+        found.append(warning(text, edit(situation, facts.file)))
+    return found
+
+
+def _wrong(use: pam_places.Use) -> str:
+    """What is dangerous about a line, or nothing."""
+    if use.control == "optional":
+        return "says optional, so a denied login goes on; it must say required"
+    if use.first and "after_first_factor" in use.arguments.split():
+        return "says after_first_factor, and nothing before it asks for one: anybody could ring"
+    return ""
+
+
+def _judge_whole(facts: Facts, situation: Situation) -> Finding:
+    names = listed(dict.fromkeys(use.service for use in facts.uses))
+    if facts.uses and not facts.module:
+        text = f"{names} names {pam_places.MODULE}, which is not installed: every login there is refused"
+        return problem(text, situation.as_root("apt-get", "install", "--reinstall", "unlatch"))
+    if facts.untrusted:
+        text = f"others than root could put a socket into {facts.untrusted}: every login is refused"
+        return problem(text, situation.as_root("ls", "-ld", facts.untrusted))
+    if not facts.listens and (facts.uses or facts.records):
+        text = f"nobody listens at {pam_places.SOCKET}: "
+        text += f"every login by {names} is refused" if facts.uses else "a login could not be challenged"
+        start = situation.as_root("systemctl", "enable", "--now", "unlatch-pam.socket")
+        return (problem if facts.uses else warning)(text, start)
+    if facts.uses:
+        return ok(f"{names} can ask: the module is installed, and its socket listens")
+    return ok("no service in /etc/pam.d asks us")
+
+
+class Patience(NamedTuple):
+    """``seconds``: the window of a challenge. ``settings``: what sshd says of itself, "" where it cannot be asked."""
+
+    uses: bool
+    seconds: int
+    said: bool
+    grace: str
+    pam: str
+    keyboard: str
+
+
+def probe_patience(situation: Situation) -> Patience:
+    """Ask sshd, if its service asks us."""
+    seconds = served(situation).loaded.settings.pam_seconds
+    if not any(use.service == "sshd" for use in pam_places.uses()):
+        return Patience(uses=False, seconds=seconds, said=False, grace="", pam="", keyboard="")
+    said = pam_places.sshd_settings()
+    keys = ("logingracetime", "usepam", "kbdinteractiveauthentication")
+    return Patience(True, seconds, bool(said), *(said.get(key, "") for key in keys))
+
+
+def judge_patience(facts: Patience, situation: Situation) -> Finding:
+    """LoginGraceTime counts from the connection on, whatever a challenge allows; 0 is for ever."""
+    change = situation.as_root("vi", "/etc/ssh/sshd_config.d/10-unlatch.conf")
+    if not facts.uses:
+        return ok("sshd does not ask us")
+    if not facts.said:
+        return unknown("sshd could not be asked for its settings", situation.as_root("sshd", "-T"))
+    for value, name in ((facts.pam, "UsePAM"), (facts.keyboard, "KbdInteractiveAuthentication")):
+        if value == "no":
+            return problem(f"sshd never asks us: it needs {name} yes", change)
+    grace = int(facts.grace) if facts.grace.isdigit() else 0
+    if 0 < grace < facts.seconds + SPARE:
+        text = f"sshd hangs up after {grace} s, and a challenge lasts {facts.seconds} s"
+        return warning(f"{text}: LoginGraceTime {facts.seconds + SPARE}", change)
+    return ok(f"sshd waits for {facts.grace} s" if grace else "sshd waits for as long as it takes")
+
+
+LOGINS = Check(
+    "logins",
+    "where a service in `/etc/pam.d` names `pam_unlatch.so`, the module is installed, its socket listens and is "
+    "root's, no line lets everybody pass, and `~/.auth_gpg` serves no service that makes root of its caller",
+    "`systemctl enable --now unlatch-pam.socket`; the line or the setting as printed, with a root session kept open "
+    "([logins](logins.md))",
+    Facts,
+    probe,
+    judge,
+)
+LOGIN_GRACE = Check(
+    "login-grace",
+    "sshd asks PAM, by keyboard-interactive, and waits for as long as a challenge lasts",
+    "`LoginGraceTime` of `seconds` in `[pam]` and a minute, `UsePAM yes` and `KbdInteractiveAuthentication yes` in "
+    "sshd's configuration",
+    Patience,
+    probe_patience,
+    judge_patience,
+)
