@@ -40,20 +40,19 @@ def document(armour: str, message_path: str) -> bytes:
     """The page of one challenge. ``message_path`` is where the bare message can be had."""
     code = qr.modules(armour.strip())
     image = qr.svg(code, "The message as a QR code") if code else ""
-    lead = "Scan the code, or copy or open the message," if code else "Copy or open the message,"
+    ways = "Open the message, scan it, or copy it" if code else "Open the message, or copy it"
     return _page(
         "A login waits for your response",
-        f"""<p class="lead">{lead} and decrypt it with your key. It says which login it is for.
-Only if that is yours, type the response into the session.</p>
-<div class="both">
+        f"""<p class="lead">{ways}, and decrypt it with your key. It says which login it is for. Only if that is yours,
+type the response into the session.</p>
+<div class="ways">
+<p><a href="{html.escape(message_path)}" download="login.asc">Open the message</a></p>
 {image}
-<div>
 <section class="message">
-<h2>The message, to copy</h2>
+<h2>The message: one touch selects it</h2>
 <pre>{html.escape(armour.strip())}</pre>
 </section>
-<p><a href="{html.escape(message_path)}" download="login.asc">Open or save the message</a></p>
-</div>
+<p class="foot">This page ends with the login.</p>
 </div>""",
     )
 
