@@ -15,7 +15,7 @@ from typing import Any
 
 from unlatch.pam import accounts
 from unlatch.pam.errors import Unfit
-from unlatch.pam.web import open_page
+from unlatch.pam.web import Tls, open_page
 from unlatch.secret import Secret
 from unlatch.settings import Settings
 
@@ -54,13 +54,13 @@ def _main(asked: dict[str, Any]) -> None:
     response = Secret(RESPONSE[:5] + RESPONSE[5:])
     try:
         page = open_page(
-            asked["armour"], asked["web"], (Secret(tls[0]), tls[1]) if tls else None, settings,
+            asked["armour"], asked["web"], Tls(Secret(tls[0]), tls[1]) if tls else None, settings,
             worker=worker(), random=os.urandom, seconds=asked["seconds"], forget=[response],
         )  # fmt: skip
     except Unfit as unfit:
         print(json.dumps({"why": unfit.why}), flush=True)
         return
-    print(json.dumps({"url": page.url, "name": page.name, "password": page.password}), flush=True)
+    print(json.dumps(page.link._asdict()), flush=True)
     sys.stdin.read()
     page.close()
 

@@ -9,19 +9,24 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from unlatch import config, runtime
 from unlatch.errors import Malformed
 from unlatch.pam import accounts, log, login, screen, shown
 from unlatch.pam.challenge import Challenge, Facts, Places, challenge
 from unlatch.pam.channel import Channel
-from unlatch.pam.entry import WEB
+from unlatch.pam.entry import BROKER, WEB
 from unlatch.pam.errors import Gone, Unfit
 from unlatch.pam.hangup import Client
 from unlatch.pam.login import Login, Outcome
+from unlatch.pam.shown import Link
+from unlatch.secret import Secret
 from unlatch.settings import Settings
 from unlatch.wire.pam import Hello
+
+if TYPE_CHECKING:
+    from unlatch.pam.phone import Approval, PageChallenge
 
 EXTRA_SECONDS = 60  # beyond a login's time, for everything around it; then the process ends, whatever it does
 
@@ -33,12 +38,14 @@ class Stopped(Exception):
 class House(NamedTuple):
     """What a conversation gets to know of the outside: files, environment, randomness, and two clocks.
 
-    ``clock`` is CLOCK_BOOTTIME in seconds and decides; ``today`` is UTC seconds since 1970, and only shown.
+    ``approvals`` is the directory that counts the rings; ``clock`` is CLOCK_BOOTTIME in seconds and decides; ``today``
+    is UTC seconds since 1970, and only shown.
     """
 
     config: str | None = None
     environ: Mapping[str, str] = {}
     places: Places = Places()
+    approvals: str = "/run/unlatch-pam-approvals"
     random: Callable[[int], bytes] = os.urandom
     clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
     today: Callable[[], float] = time.time
@@ -83,6 +90,18 @@ def settings_of(house: House) -> Settings:
     return loaded.settings
 
 
+class _Ways(NamedTuple):
+    """How else than by typing the response in the session; ``digits`` are for the phone."""
+
+    phone: "Approval | None" = None
+    digits: str = ""
+    page: "PageChallenge | None" = None
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(name for name, way in ((login.PHONE, self.phone), (login.PAGE, self.page)) if way is not None)
+
+
 class _Conversation:
     def __init__(self, channel: Channel, hello: Hello, peer: runtime.Peer, house: House) -> None:
         self._channel = channel
@@ -101,32 +120,36 @@ class _Conversation:
         self._options = login.options(self._hello.arguments, self._settings.pam_mode)
         self._account = accounts.find(self._hello.user)
         self._check_peer()
-        with contextlib.ExitStack() as until_the_end:
+        self._facts = self._who_and_where()
+        with contextlib.ExitStack() as self._until_the_end:
             made = self._challenge() if self._options.mode != "approve" else None
-            link = self._page(made, until_the_end) if made else None
-            attempt = Login(made.response if made else None, frozenset(), _by(made) if made else "")
-            self._show(made, link)
-            return self._attempt(attempt)
+            link = self._page(made) if made else None
+            ways = _Ways(*self._ring(made), self._broker_page(made) if made else None)
+            self._show(made, Link(ways.page.taken.link) if ways.page else link, ways)
+            return self._attempt(Login(made.response if made else None, ways.names, _by(made) if made else ""), ways)
 
     def _check_peer(self) -> None:
         """Root is believed; everybody else may ask for itself."""
         if self._peer.uid not in (0, self._account.uid):
             raise Unfit("a uid asks for the login of another")
 
-    def _challenge(self) -> Challenge:
-        hello, claimed = self._hello, self._peer.uid != 0
-        facts = Facts(
-            user=self._account.name,
-            host=os.uname().nodename,
-            service=hello.service,
-            source=f"{log.origin(hello)}{f', as told by a program of {self._account.name}' if claimed else ''}",
-            at=int(self._house.today()),
-        )
-        return challenge(
-            self._account, hello.service, facts, self._settings, places=self._house.places, random=self._house.random
-        )
+    def _who_and_where(self) -> Facts:
+        hello = self._hello
+        claimed = f", as told by a program of {self._account.name}" if self._peer.uid else ""
+        source = f"{log.origin(hello)}{claimed}"
+        return Facts(self._account.name, os.uname().nodename, hello.service, source, int(self._house.today()))
 
-    def _page(self, made: Challenge, until_the_end: contextlib.ExitStack) -> shown.Link | None:
+    def _challenge(self) -> Challenge:
+        made = challenge(
+            self._account, self._hello.service, self._facts, self._settings,
+            places=self._house.places, random=self._house.random,
+        )  # fmt: skip
+        self._channel.live()
+        return made
+
+    # The ways
+
+    def _page(self, made: Challenge) -> Link | None:
         """The web page of this login, where the entry wants one; without it the session has all that is needed."""
         if made.entry.web not in WEB:
             return None
@@ -139,24 +162,98 @@ class _Conversation:
                 seconds=self._settings.pam_seconds, forget=(made.response,),
             )  # fmt: skip
         except Unfit as unfit:
-            log.write(log.noted(self._hello, self._peer.uid, unfit.why))
+            self._note(unfit.why)
             return None
-        return until_the_end.enter_context(page).link
+        return self._until_the_end.enter_context(page).link
 
-    def _show(self, made: Challenge | None, link: shown.Link | None) -> None:
+    def _broker_page(self, made: Challenge) -> "PageChallenge | None":
+        if made.entry.web != BROKER:
+            return None
+        from unlatch.pam import phone
+
+        try:
+            page = phone.PageChallenge(
+                self._facts, made.armour, made.response,
+                where=phone.place(self._house.environ), seconds=self._settings.pam_seconds,
+                public_url=self._settings.public_url, random=self._house.random,
+            )  # fmt: skip
+        except Unfit as unfit:
+            self._note(f"no page: {unfit.why}")
+            return None
+        self._until_the_end.callback(page.stop)
+        self._channel.live()
+        return page
+
+    def _ring(self, made: Challenge | None) -> "tuple[Approval | None, str]":
+        """Ring the account's person; where that cannot be, there is the challenge, or nothing.
+
+        Raises:
+            Unfit: there is nothing.
+        """
+        if self._options.mode == "challenge":
+            return None, ""
+        try:
+            if not login.first_factor(self._hello, self._options):
+                raise Unfit("nobody is rung: no first factor, by sshd's word or after_first_factor on the PAM line")
+            return self._rung()
+        except Unfit as unfit:
+            if made is None:
+                raise
+            self._note(unfit.why)
+            return None, ""
+
+    def _rung(self) -> "tuple[Approval, str]":
+        from unlatch.pam import allowance, phone
+
+        where = phone.place(self._house.environ)
+        digits = f"{int.from_bytes(self._house.random(8)) % 100:02}"
+        at, own = self._house.clock(), self._peer.uid != 0
+        most = self._settings.pam_approvals
+        allowance.take(self._house.approvals, self._account.uid, own=own, most=most, now=at)
+        try:
+            rung = phone.Approval(
+                self._facts, digits, where=where, seconds=self._settings.pam_seconds, random=self._house.random
+            )
+        except Unfit:
+            allowance.give_back(self._house.approvals, self._account.uid, own=own, at=at)
+            raise
+        self._until_the_end.callback(rung.stop)
+        self._channel.live()
+        return rung, digits
+
+    # The session
+
+    def _show(self, made: Challenge | None, link: Link | None, ways: _Ways) -> None:
+        rung = login.rung(ways.digits, ways.phone.taken.words) if ways.phone else ""
         if made is not None:
             size = screen.measure(self._hello.tty, self._peer.uid, self._settings.pam_terminal)
-            for text in shown.texts(size, made.armour, link):
+            for text in shown.texts(size, made.armour, link, below=shown.BELOW + len(rung.splitlines())):
                 self._channel.say(text)
-        self._channel.ask(login.prompt(challenge=made is not None, ways=frozenset()))
+        if rung:
+            self._channel.say(rung)
+        self._channel.ask(login.prompt(challenge=made is not None, ways=ways.names))
 
-    def _attempt(self, attempt: Login) -> Outcome:
+    def _attempt(self, attempt: Login, ways: _Ways) -> Outcome:
         until = self._house.clock() + self._settings.pam_seconds
+        watched = {way.fileno() for way in (ways.phone, ways.page) if way is not None}
         outcome = None
         while outcome is None:
-            heard = self._channel.wait(until)
-            outcome = attempt.late() if heard is None else attempt.typed(heard)
+            heard = self._channel.wait(until, watched)
+            if heard is None:
+                return attempt.late()
+            if isinstance(heard, bytes):
+                outcome = attempt.typed(heard)
+                continue
+            watched.discard(heard)  # each has one thing to say
+            if ways.phone and heard == ways.phone.fileno():
+                said: Secret | str = ways.phone.result()
+                outcome = attempt.heard(login.PHONE, said, f"approval person={ways.phone.taken.person}")
+            elif ways.page:
+                outcome = attempt.heard(login.PAGE, ways.page.result())
         return outcome
+
+    def _note(self, what: str) -> None:
+        log.write(log.noted(self._hello, self._peer.uid, what))
 
 
 def _by(made: Challenge) -> str:

@@ -11,11 +11,13 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from unlatch.pam.accounts import Account
 from unlatch.pam.as_user import printable
 from unlatch.pam.entry import WEB
 from unlatch.pam.errors import Unfit
+from unlatch.pam.shown import Link
 from unlatch.secret import Secret
 from unlatch.settings import Settings
 
@@ -29,18 +31,26 @@ _MAX_SAID = 300
 _BACKLOG = 128
 
 
-Tls = tuple[Secret, bytes]  # a key and its certificate chain, as PEM
+class Tls(NamedTuple):
+    """A key and its certificate chain, as PEM."""
+
+    key: Secret
+    certificate: bytes
 
 
 class WebPage:
-    """A page that is there, until :meth:`close`. ``name`` and ``password`` are empty when it asks for none."""
+    """A page that is there: for a context, or until :meth:`close`."""
 
-    def __init__(self, url: str, name: str, password: str, pid: int, lifeline: socket.socket) -> None:
-        self.url = url
-        self.name = name
-        self.password = password
+    def __init__(self, link: Link, pid: int, lifeline: socket.socket) -> None:
+        self.link = link
         self._pid = pid
         self._lifeline = lifeline
+
+    def __enter__(self) -> "WebPage":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """The page is gone, and its port is free. May be called again."""
@@ -74,9 +84,9 @@ def open_page(
     """
     asks, encrypts = WEB[web]
     if not settings.pam_web_address:
-        raise Unfit("[pam] web_address is not set")
+        raise Unfit("no page: [pam] web_address is not set")
     if encrypts and tls is None:
-        raise Unfit("there is no TLS key")
+        raise Unfit("no page: there is no TLS key")
     path = f"/{_draw(random, PATH_LENGTH)}"
     name, password = (_draw(random, NAME_LENGTH), _draw(random, PASSWORD_LENGTH)) if asks else ("", "")
     listener = _listen(settings.pam_web_address, *settings.pam_web_ports)
@@ -92,14 +102,14 @@ def open_page(
                 web_server.run(listener, its, site, tls if encrypts else None, worker, seconds, forget)
         except OSError as error:
             ours.close()
-            raise Unfit(f"{(error.strerror or type(error).__name__).lower()}") from None
+            raise Unfit(f"no page: {(error.strerror or type(error).__name__).lower()}") from None
         finally:
             its.close()
-    page = WebPage(url, name, password, pid, ours)
+    page = WebPage(Link(url, name, password), pid, ours)
     said = _hear(ours)
     if said != "ready":
         page.close()
-        raise Unfit(f"{said}")
+        raise Unfit(f"no page: {said}")
     return page
 
 
@@ -120,7 +130,7 @@ def _listen(address: str, first: int, last: int) -> socket.socket:
                 break
         else:
             return listener
-    raise Unfit(f"cannot listen on {address}, ports {first} to {last}: {why}")
+    raise Unfit(f"no page: cannot listen on {address}, ports {first} to {last}: {why}")
 
 
 def _host(settings: Settings) -> str:

@@ -108,7 +108,7 @@ def _context(tls: Tls) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     # OpenSSL reads files only. These are memory, and gone when this is done.
-    key, certificate = _in_memory(tls[0].reveal()), _in_memory(tls[1])
+    key, certificate = _in_memory(tls.key.reveal()), _in_memory(tls.certificate)
     try:
         # A key with a passphrase cannot be used: nobody is to be asked, also not at the login's terminal.
         context.load_cert_chain(f"/proc/self/fd/{certificate}", f"/proc/self/fd/{key}", password=lambda: b"")
