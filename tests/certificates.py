@@ -46,3 +46,40 @@ def _general(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         return x509.DNSName(name)
+
+
+def issued(folder: Path, *names: str) -> tuple[Path, Path, Path]:
+    """Three files: an authority's certificate, and a key with its chain for these names, which that authority issued."""
+    authority, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    root = _certificate("Authority of a test", authority.public_key(), "Authority of a test", authority, None)
+    leaf = _certificate(names[0], key.public_key(), "Authority of a test", authority, names)
+    pem = serialization.Encoding.PEM
+    files = {
+        "authority.pem": root.public_bytes(pem),
+        "key.pem": key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+        "chain.pem": leaf.public_bytes(pem) + root.public_bytes(pem),
+    }
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
+    return folder / "authority.pem", folder / "key.pem", folder / "chain.pem"
+
+
+def _certificate(
+    name: str, public: ec.EllipticCurvePublicKey, by: str, key: ec.EllipticCurvePrivateKey, hosts: Sequence[str] | None
+) -> x509.Certificate:
+    """For these hosts; for None an authority's."""
+    names = [x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)]) for text in (name, by)]
+    now = datetime.now(UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(names[0])
+        .issuer_name(names[1])
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=30))
+        .add_extension(x509.BasicConstraints(ca=hosts is None, path_length=None), critical=True)
+    )
+    if hosts:
+        built = built.add_extension(x509.SubjectAlternativeName([_general(each) for each in hosts]), critical=False)
+    return built.sign(key, hashes.SHA256())

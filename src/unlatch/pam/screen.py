@@ -38,11 +38,12 @@ def measure(tty: str, uid: int, fallback: tuple[int, int]) -> Screen:
     process that sees the host's /dev (a unit with PrivateDevices= sees no terminal).
     """
     match = _NAME.match(tty)
-    size = _size_of(f"/dev/{match[1]}", uid) if match else None
+    size = size_of(f"/dev/{match[1]}", uid) if match else None
     return Screen(*size, raw=True) if size else Screen(*fallback)
 
 
-def _size_of(path: str, uid: int) -> tuple[int, int] | None:
+def size_of(path: str, uid: int) -> tuple[int, int] | None:
+    """Columns and rows of this terminal; None: it is no terminal, not this uid's, or does not know."""
     try:
         place = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
