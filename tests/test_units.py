@@ -15,6 +15,9 @@ from unlatch import runtime
 from unlatch.broker import systemd
 from unlatch.cli import voice
 from unlatch.gnupg.homes import AGENT, EXTRA, SSH, Home
+from unlatch.pam.challenge import Places
+from unlatch.pam.conversation import House
+from unlatch.pam.service import SOCKET
 
 ROOT = Path(__file__).parents[1]
 UNITS = ROOT / "systemd"
@@ -37,6 +40,7 @@ EXPOSURE = {
     "unlatch.service": 20, "unlatch-agent@.service": 26, "unlatch-agent-places@.service": 20,
     "unlatch-key@.service": 7, "unlatch-card@.service": 7, "unlatch-card-watch@.service": 7,
     "unlatch-systemd-agent.service": 10,
+    "unlatch-pam.service": 29,  # it becomes whoever logs in
 }  # fmt: skip
 
 
@@ -81,7 +85,8 @@ def test_the_hosts_services_are_sandboxed(service: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-EXPLAINED = ("unlatch.service", "unlatch-key@.service", "unlatch-card@.service", "unlatch-card-watch@.service")
+EXPLAINED = ("unlatch.service", "unlatch-key@.service", "unlatch-card@.service", "unlatch-card-watch@.service",
+             "unlatch-pam.service")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", EXPLAINED)
@@ -96,7 +101,9 @@ def test_each_exception_of_a_sandbox_is_explained(name: str) -> None:
     explained = set(re.findall(r"\b(\w+)=(?=[^\n]*:)", comments))
     # Of a unit that starts early, without the defaults, the analysis does not count these two, although they hold.
     assert counted == explained - (
-        {"ProtectHome", "ProtectSystem", "RootDirectory"} if name != "unlatch.service" else set()
+        set()
+        if name in ("unlatch.service", "unlatch-pam.service")
+        else {"ProtectHome", "ProtectSystem", "RootDirectory"}
     )
 
 
@@ -115,6 +122,28 @@ def test_the_units_and_the_askers_agree_on_the_places(monkeypatch: pytest.Monkey
             listener = settings(UNITS / manager / f"{unit}.socket", "Socket")
             assert listener["FileDescriptorName"] == name
             assert listener["ListenStream"].replace("%t", run) == path
+
+
+def test_the_unit_and_the_module_agree_on_the_logins_socket() -> None:
+    """Packets, in the directory of the service's own default, under the name by which the service knows it."""
+    listener = settings(UNITS / "system" / "unlatch-pam.socket", "Socket")
+    assert listener["ListenSequentialPacket"] == SOCKET
+    assert f'"{SOCKET}"' in (ROOT / "pam" / "pam_unlatch.c").read_text()
+    assert (listener["FileDescriptorName"], listener["SocketMode"], listener["DirectoryMode"]) == (
+        "pam",
+        "0666",
+        "0755",
+    )
+    unit = settings(UNITS / "system" / "unlatch-pam.service", "Service")
+    assert f"/run/{unit['RuntimeDirectory']}" == House().approvals
+    # The socket's directory is none of the service's, which would take it away when it ends.
+    assert os.path.basename(os.path.dirname(SOCKET)) not in unit["RuntimeDirectory"].split()
+    made = (UNITS / "unlatch.tmpfiles").read_text()
+    places = Places()
+    assert f"d {places.work} 0700 {places.worker} {places.worker} -\n" in made
+    assert f"d {os.path.dirname(places.signing)} 0700 {places.worker} {places.worker} -\n" in made
+    assert f"d {places.records} 0755 root root -\n" in made
+    assert unit["ReadWritePaths"].split() == [places.work, os.path.dirname(places.signing)]
 
 
 def test_the_units_and_homes_agree_on_the_agents_sockets() -> None:
