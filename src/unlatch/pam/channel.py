@@ -47,6 +47,16 @@ class Channel:
         self._send("ask", text)
         self._asked = True
 
+    def live(self) -> None:
+        """A sign of life between two things that take their time. The client shall be there for the next one.
+
+        Raises:
+            Gone
+        """
+        self._send("wait")
+        if self._gone():
+            raise Gone
+
     def end(self, word: str) -> None:
         """Say the last word. A module that went away needs none, nor the answer that it may just have sent."""
         with contextlib.suppress(Gone):

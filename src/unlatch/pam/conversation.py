@@ -193,8 +193,6 @@ class _Conversation:
         if self._options.mode == "challenge":
             return None, ""
         try:
-            if not login.first_factor(self._hello, self._options):
-                raise Unfit("nobody is rung: no first factor, by sshd's word or after_first_factor on the PAM line")
             return self._rung()
         except Unfit as unfit:
             if made is None:
@@ -205,6 +203,8 @@ class _Conversation:
     def _rung(self) -> "tuple[Approval, str]":
         from unlatch.pam import allowance, phone
 
+        if not login.first_factor(self._hello, self._options):
+            raise Unfit("nobody is rung: no first factor, by sshd's word or after_first_factor on the PAM line")
         where = phone.place(self._house.environ)
         digits = f"{int.from_bytes(self._house.random(8)) % 100:02}"
         at, own = self._house.clock(), self._peer.uid != 0

@@ -76,6 +76,11 @@ def prompt(*, challenge: bool, ways: frozenset[str]) -> str:
     return f"Response{elsewhere.get(ways, ', or Enter after you approved or answered on the page')}: "
 
 
+def rung(digits: str, words: tuple[str, str]) -> str:
+    """What to do with the phone; the words stand in its message too."""
+    return f"Your phone was rung ({' '.join(words)}). To approve, type {digits} there."
+
+
 class Login:
     """What became of one attempt so far. ``response`` None: nobody can type it, approval is all there is.
 
@@ -97,33 +102,33 @@ class Login:
             return self._judge(matches(self._response, line), self._by)
         return self._conclusion()
 
-    def approved(self, by: str) -> Outcome | None:
-        """A person said yes on the phone, with the right digits. ``by``: for the log."""
-        self._open.discard(PHONE)
-        self._approved = self._approved or by
-        return self._conclusion()
+    def heard(self, way: str, said: Secret | str, by: str = "") -> Outcome | None:
+        """What came by another way: "yes", "no: ...", "failed: ..." or the response that was typed there.
 
-    def refused(self, why: str) -> Outcome:
-        """A person said no on the phone, or typed wrong digits."""
-        return Outcome(False, NO, why)
-
-    def responded(self, typed: bytes) -> Outcome | None:
-        """A person typed a response on the page."""
-        self._open.discard(PAGE)
-        if self._response is None or not matches(self._response, typed):
-            return Outcome(False, WRONG, "wrong response, typed on the page")
-        self._approved = self._approved or f"{self._by} typed=page"
-        return self._conclusion()
-
-    def failed(self, way: str, why: str) -> Outcome | None:
-        """A way is closed: the broker is not there, or nobody could be rung. It never opens another."""
+        ``by`` is what the log calls a yes.
+        """
         self._open.discard(way)
-        self._failed.append(why)
+        if isinstance(said, Secret):
+            return self._responded(said)
+        word, _, why = said.partition(": ")
+        match word:
+            case "yes" if by:
+                self._approved = self._approved or by
+            case "no":
+                return Outcome(False, NO, why)
+            case _:  # it never opens another way
+                self._failed.append(why or "no answer")
         return self._conclusion()
 
     def late(self) -> Outcome:
         """The time is over."""
         return Outcome(False, LATE, "; ".join(["too late", *self._failed]))
+
+    def _responded(self, typed: Secret) -> Outcome | None:
+        if self._response is None or not matches(self._response, bytes(typed.reveal())):
+            return Outcome(False, WRONG, "wrong response, typed on the page")
+        self._approved = self._approved or f"{self._by} typed=page"
+        return self._conclusion()
 
     def _judge(self, right: bool, by: str) -> Outcome:
         return Outcome(True, "", by) if right else Outcome(False, WRONG, "wrong response")
