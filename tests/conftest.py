@@ -10,12 +10,16 @@ from card.books import Books
 from house import House
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from card.house import CardHouse
     from card.pcsc import PCSC
+    from login_house import LoginHouse
     from machine import Machine
     from matrix.phone import MatrixPhone, Phones
     from matrix.synapse import Synapse
     from packages import Packages
+    from pam_build import Workshop
     from playwright.sync_api import Browser, BrowserContext, Playwright
     from proxy import Caddy
     from real_gnupg import Keyring
@@ -172,6 +176,22 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> "Packages":
     return Packages((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "packages")
 
 
+@pytest.fixture(scope="session")
+def workshop() -> "Iterator[Workshop]":
+    """Where the PAM module is compiled, and what its tests put around it."""
+    from pam_build import Workshop
+
+    workshop = Workshop()
+    yield workshop
+    workshop.close()
+
+
+@pytest.fixture(scope="session")
+def pam_module(workshop: "Workshop") -> "Path":
+    """``pam_unlatch.so`` of this checkout."""
+    return workshop.module()
+
+
 @pytest.fixture
 def machine() -> "Iterator[Machine]":
     """A whole small Debian with systemd as its first process, for this test only."""
@@ -188,3 +208,22 @@ def bare_machine() -> "Iterator[Machine]":
 
     with machine(systemd=False) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def login_house(packages: "Packages") -> "Iterator[LoginHouse]":
+    """A whole Debian whose logins are ours, one for all tests of a worker."""
+    from login_house import LoginHouse
+    from machine import machine
+
+    with machine(systemd=True) as made:
+        house = LoginHouse(made, packages)
+        yield house
+        house.close()
+
+
+@pytest.fixture
+def logins(login_house: "LoginHouse") -> "Iterator[LoginHouse]":
+    """The same for one test, which leaves it as it was."""
+    yield login_house
+    login_house.settle()
