@@ -55,7 +55,7 @@ def entry(walk: Walk, settings: Settings, situation: Situation) -> Finding:
     try:
         found = challenge.find(walk.account, walk.service, settings, challenge.Places())
     except Unfit as unfit:
-        enrol = situation.as_root("unlatch", "pam", "enrol", name, f"{name}.asc")
+        enrol = situation.as_root("unlatch", "pam", "enrol", name, "FINGERPRINT", "--file", f"{name}.asc")
         return problem(unfit.why, enrol)
     place = f"/etc/unlatch/pam/{name}" if found.source == "record" else f"{walk.account.home}/.auth_gpg"
     return ok(f"{listed(fingerprint for fingerprint, _ in found.keys)}, by {place}")
