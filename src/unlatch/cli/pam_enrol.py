@@ -35,7 +35,7 @@ Examples, as root: a key of alice's keyring, and a key from a file:
 )
 @click.option("--trust", is_flag=True, help="The key must be valid by USER's own trust database.")
 @click.option("--sign-as", metavar="KEY", default="", help="Sign challenges with this key of unlatch pam sign-key.")
-@click.option("--web", type=click.Choice(_WEB), default="", help="Show challenges on a web page too.")
+@click.option("--web", type=click.Choice(_WEB), help="Show challenges on a web page too.")
 @click.option("--tls-key", metavar="FILE", default="", help="The web page's TLS key, an absolute path.")
 @click.option("--tls-certificate", metavar="FILE", default="", help="Its certificate, with those above it.")
 def enrol(
@@ -44,7 +44,7 @@ def enrol(
     files: tuple[str, ...],
     trust: bool,
     sign_as: str,
-    web: str,
+    web: str | None,
     tls_key: str,
     tls_certificate: str,
 ) -> int:
