@@ -6,16 +6,20 @@ what would reach the hardware is dropped.
 """
 
 import contextlib
+import fcntl
 import os
 import shlex
 import shutil
+import struct
 import subprocess
 import tempfile
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from real import absent, real
+from terminal import Terminal
 from waiting import until
 
 BASE = Path(__file__).parents[1] / ".make" / "debian" / "root"
@@ -24,6 +28,8 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DROPPED = "-sys_module,-sys_time,-sys_boot,-sys_rawio,-mknod,-syslog,-audit_control,-mac_admin,-wake_alarm"
 
 BUILT = "/run/built"
+
+_TIOCSPTLCK, _TIOCGPTN = 0x40045431, 0x80045430  # ioctl_tty(2): unlock a new pseudo terminal, and its number
 
 # Run in fresh namespaces; $1 is an empty directory, $2 the base, $3 the terminal that becomes the console, then PID 1.
 BUILD = r"""
@@ -84,6 +90,7 @@ class Machine:
         self._cgroup = _cgroups() / self._place.name
         self._cgroup.mkdir()
         self._console, far = os.openpty()
+        self._spare = -1
         init = SYSTEMD if systemd else NO_INIT
         self._started: list[subprocess.Popen[bytes]] = []
         # Whatever ends this process ends the machine.
@@ -114,6 +121,18 @@ class Machine:
         )  # fmt: skip
         self._started.append(process)
         return process
+
+    def terminal(self, *command: str | Path, user: str = "", columns: int = 80, rows: int = 24) -> Terminal:
+        """Run a program as this user (root), at a terminal that the machine has in /dev/pts."""
+        master, far = self._new_terminal()
+        fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        home = {"HOME": f"/home/{user}", "USER": user} if user else {"HOME": "/root", "USER": "root"}
+        become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"] if user else []
+        return Terminal(
+            [*become, *command],
+            {"PATH": PATH, "LANG": "C.UTF-8", "TERM": "xterm"} | home,
+            pair=(master, far), enter=["nsenter", f"--target={self.pid}", "--all", "--"],
+        )  # fmt: skip
 
     def run(self, *command: str | Path, user: str = "", feed: bytes = b"", check: bool = True, **environ: str) -> Done:
         """Run a program in the machine; it must succeed within a minute unless ``check`` is false."""
@@ -165,9 +184,25 @@ class Machine:
         for process in self._started:
             with process:
                 process.kill()
-        os.close(self._console)
+        for descriptor in (self._console, self._spare):
+            if descriptor >= 0:
+                os.close(descriptor)
         until(self._remove_cgroups, "the end of the machine's processes")
         self._place.rmdir()
+
+    def _new_terminal(self) -> tuple[int, int]:
+        """Both ends of a pseudo terminal in the machine's /dev/pts."""
+        pts = self.root / "dev/pts"
+        master = os.open(pts / "ptmx", os.O_RDWR | os.O_NOCTTY)
+        fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
+        (number,) = struct.unpack("i", fcntl.ioctl(master, _TIOCGPTN, bytes(4)))
+        far = os.open(pts / str(number), os.O_RDWR | os.O_NOCTTY)
+        if os.fstat(far).st_rdev != os.stat(self.root / "dev/console").st_rdev:
+            return master, far
+        # The console is a terminal of this host, numbered there. sudo looks its own up by the number and would find it.
+        os.close(far)
+        self._spare = master
+        return self._new_terminal()
 
     def _init(self) -> int:
         """The pid of its first process, once that has its own root."""

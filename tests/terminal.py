@@ -4,7 +4,7 @@ import os
 import select
 import subprocess
 import termios
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -12,14 +12,24 @@ from waiting import PATIENCE
 
 
 class Terminal:
-    """Runs a program at a terminal; ``screen`` is all that was ever shown."""
+    """Runs a program at a terminal; ``screen`` is all that was ever shown.
 
-    def __init__(self, command: list[str | Path], environ: Mapping[str, str]) -> None:
-        self._master, far = os.openpty()
+    ``pair`` is a pseudo terminal's two ends, if it is not to be a new one of this host; ``enter`` is run around all.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        environ: Mapping[str, str],
+        *,
+        pair: tuple[int, int] | None = None,
+        enter: Sequence[str] = (),
+    ) -> None:
+        self._master, far = pair or os.openpty()
         self.screen = ""
         self._seen = 0
         self._process = subprocess.Popen(
-            ["/usr/bin/setsid", "--ctty", "--wait", *map(str, command)],
+            [*enter, "/usr/bin/setsid", "--ctty", "--wait", *map(str, command)],
             stdin=far, stdout=far, stderr=far, env=dict(environ), cwd="/", start_new_session=True,
         )  # fmt: skip
         os.close(far)
@@ -36,7 +46,7 @@ class Terminal:
 
     @property
     def pid(self) -> int:
-        """The setsid that waits for the program."""
+        """The setsid that waits for the program, or what was run around it."""
         return self._process.pid
 
     def expect(self, text: str) -> None:
