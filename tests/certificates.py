@@ -49,7 +49,7 @@ def _general(name: str) -> x509.GeneralName:
 
 
 def issued(folder: Path, *names: str) -> tuple[Path, Path, Path]:
-    """Three files: an authority's certificate, and a key with its chain for these names, which that authority issued."""
+    """Three files: an authority's certificate, and a key and its chain, issued by that authority for these names."""
     authority, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     root = _certificate("Authority of a test", authority.public_key(), "Authority of a test", authority, None)
     leaf = _certificate(names[0], key.public_key(), "Authority of a test", authority, names)

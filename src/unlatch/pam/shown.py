@@ -45,7 +45,9 @@ def _page(link: Link) -> str:
 
 
 def _drawn(text: str, screen: Screen, below: int, light: bool) -> str | None:
-    code = qr.modules(text)
-    if code is None:
+    columns, rows = screen.columns, screen.rows - below
+    # A module holds less than a bit. Making a code to find that it is far too large takes longer than gpg.
+    if 8 * len(text) > min(columns, 2 * rows) ** 2 or rows < 1:
         return None
-    return qr.half_blocks(code, screen.columns, screen.rows - below, light=light, raw=screen.raw)
+    code = qr.modules(text)
+    return None if code is None else qr.half_blocks(code, columns, rows, light=light, raw=screen.raw)
