@@ -77,7 +77,6 @@ class Channel:
         beat, look = start + self._pause(until - start), start + LOOK_SECONDS
         while True:
             now = self._clock()
-            # In this order: what was typed too late is late, and what came at the last moment is heard.
             if now >= until:
                 return None
             if now >= look:
@@ -88,10 +87,9 @@ class Channel:
                 beat = now + self._pause(until - now)
                 self._send("wait")
             ready = self._poll(min(until, look, beat if not self._asked else look) - now, watch)
-            if ready == self._connection.fileno():
-                return self._answer()
-            if ready is not None:
-                return ready
+            if ready is None or self._clock() >= until:
+                continue  # this process may have slept with the machine: what was typed too late is late
+            return self._answer() if ready == self._connection.fileno() else ready
 
     def _pause(self, seconds: float) -> float:
         """Between two signs of life: so many that the module does not lose patience, so few that it counts them all."""

@@ -5,6 +5,7 @@ time. What was approved elsewhere counts when Enter is pressed in the session, n
 comes while it waits for somebody to type.
 """
 
+import re
 from typing import NamedTuple
 
 from unlatch.pam.errors import Unfit
@@ -22,7 +23,8 @@ NO = "unlatch: denied on the phone"
 # How else than by typing the response: approve on the phone, or type the response on the broker's page.
 PHONE, PAGE = "phone", "page"
 
-# The methods of SSH_AUTH_INFO_0 (sshd_config(5), ExposeAuthInfo): each line names one that succeeded.
+# The methods of SSH_AUTH_INFO_0 (sshd_config(5), ExposeAuthInfo): each line names one that succeeded, perhaps with what
+# it came by: "keyboard-interactive/pam", "publickey ssh-ed25519 AAAA...".
 _METHODS = {"publickey", "password", "hostbased", "keyboard-interactive", "gssapi-with-mic", "gssapi-keyex"}
 
 
@@ -60,7 +62,7 @@ def options(arguments: tuple[str, ...], mode: str) -> Options:
 
 def first_factor(hello: Hello, chosen: Options) -> bool:
     """Whether somebody has proven something before, so that it is worth waking a person."""
-    succeeded = {line.split(" ", 1)[0] for line in hello.authinfo.splitlines()}
+    succeeded = {re.split("[ /]", line, maxsplit=1)[0] for line in hello.authinfo.splitlines()}
     return chosen.after_first_factor or bool(succeeded & _METHODS)
 
 
@@ -111,13 +113,12 @@ class Login:
         if isinstance(said, Secret):
             return self._responded(said)
         word, _, why = said.partition(": ")
-        match word:
-            case "yes" if by:
-                self._approved = self._approved or by
-            case "no":
-                return Outcome(False, NO, why)
-            case _:  # it never opens another way
-                self._failed.append(why or "no answer")
+        if word == "no":
+            return Outcome(False, NO, why)
+        if said == "yes" and by:
+            self._approved = self._approved or by
+        else:  # it never opens another way
+            self._failed.append(why or "no answer")
         return self._conclusion()
 
     def late(self) -> Outcome:
