@@ -21,10 +21,11 @@ SANITIZED = (
 )  # fmt: skip
 CHECKED = ("-g", "-O1", "-fPIC", "-shared")  # for valgrind
 FUZZED = ("-g", "-O1", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
-READER = (
-    '#include "{fields}"\nint read_it(const char *packet, size_t size, const char **text);\n'
-    "int read_it(const char *packet, size_t size, const char **text) { return read_word(packet, size, text); }\n"
-)
+READER = """
+#include "fields.h"
+enum word read_it(const char *packet, size_t size, const char **text);
+enum word read_it(const char *packet, size_t size, const char **text) { return read_word(packet, size, text); }
+"""
 
 
 class Workshop:
@@ -63,8 +64,9 @@ class Workshop:
     def reader(self) -> Path:
         """The reader of packets as a library: ``read_it``."""
         source = self.root / "reader.c"
-        source.write_text(READER.format(fields=ROOT / "pam/fields.h"))
-        pam_module.compile_with(real("gcc"), self.root / "reader.so", SANITIZED[1:5], source)
+        source.write_text(READER)
+        options = (*CHECKED, f"-I{ROOT / 'pam'}")
+        pam_module.compile_with(real("gcc"), self.root / "reader.so", options, source)
         return self.root / "reader.so"
 
     def close(self) -> None:

@@ -1,0 +1,94 @@
+"""libFuzzer, with AddressSanitizer and UBSan, at the module's reader of packets and at whole logins (make fuzz)."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from pam_build import FUZZED, ROOT, Workshop, pam_module
+from real import absent, real
+
+WORDS = ("say", "warn", "ask", "hide", "wait", "allow", "deny", "fail")
+
+
+@pytest.fixture
+def seeds(tmp_path: Path) -> Path:
+    """Where inputs begin: a packet of each word, and logins of a few packets."""
+    place = tmp_path / "seeds"
+    place.mkdir()
+    packets = [f"{word}\0".encode() + (b"text\0" if word in WORDS[:4] else b"") for word in WORDS]
+    for number, packet in enumerate(packets):
+        (place / f"packet-{number}").write_bytes(packet)
+        records = [b"wait\0", packet, b"ask\0Response: \0", b"allow\0"]
+        (place / f"login-{number}").write_bytes(b"\0" + b"".join(bytes([len(each), 0]) + each for each in records))
+    (tmp_path / "dictionary").write_text("".join(f'"{word}\\x00"\n' for word in WORDS))
+    return place
+
+
+def fuzz(program: Path, seeds: Path, runs: int, longest: int) -> "subprocess.CompletedProcess[str]":
+    """Let it try so many inputs."""
+    return subprocess.run(
+        [program, f"-runs={runs}", f"-max_len={longest}", f"-dict={seeds.parent}/dictionary", "-timeout=10", seeds],
+        capture_output=True, text=True, timeout=1800, check=False, cwd=seeds.parent,
+    )  # fmt: skip
+
+
+def compiled(workshop: Workshop, name: str) -> Path:
+    """A source of pam/ with libFuzzer around it."""
+    clang = real("clang")
+    library = subprocess.run([clang, "--print-runtime-dir"], capture_output=True, text=True, check=True).stdout.strip()
+    if not list(Path(library).glob("libclang_rt.fuzzer*")):
+        absent("no libFuzzer; tools/setup test installs it")
+    return workshop.variant(name, FUZZED, f"{name}.c", "clang")
+
+
+def survived(done: "subprocess.CompletedProcess[str]", runs: int) -> None:
+    """All inputs were tried, and none was a finding."""
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = re.search(r"^Done (\d+) runs in (\d+) second", done.stderr, re.MULTILINE)
+    assert said is not None
+    assert int(said[1]) >= runs
+    print(f"{Path(done.args[0]).name}: {said[1]} inputs in {said[2]} s, no finding")
+
+
+def test_any_bytes(workshop: Workshop, seeds: Path) -> None:
+    """No packet makes the reader read outside of it or take one thing for another."""
+    survived(fuzz(compiled(workshop, "fuzz"), seeds, 500_000, 64), 500_000)
+
+
+def test_any_login(workshop: Workshop, seeds: Path) -> None:
+    """Whatever service and person do, memory is safe, and without an "allow" nobody is let in."""
+    survived(fuzz(compiled(workshop, "fuzz_login"), seeds, 20_000, 400), 20_000)
+
+
+@pytest.mark.slow
+def test_ten_million_packets(workshop: Workshop, seeds: Path) -> None:
+    """The same for as long as somebody may wait."""
+    survived(fuzz(compiled(workshop, "fuzz"), seeds, 10_000_000, 256), 10_000_000)
+
+
+@pytest.mark.slow
+def test_a_million_logins(workshop: Workshop, seeds: Path) -> None:
+    """The same for whole logins."""
+    survived(fuzz(compiled(workshop, "fuzz_login"), seeds, 1_000_000, 1000), 1_000_000)
+
+
+BREAKS = {
+    "a byte behind counts for nothing": ("return first == size ? word", "return first <= size ? word"),
+    "no end is looked for": ("if (size == 0 || packet[size - 1] != '\\0')", "if (size == 0)"),
+    "a text may end early": ("return first + second == size ?", "return first + second <= size ?"),
+    "no text is looked for": ("if (first == size)", "if (0)"),
+}
+
+
+@pytest.mark.parametrize("broken", BREAKS)
+def test_a_broken_reader_is_found(workshop: Workshop, seeds: Path, tmp_path: Path, broken: str) -> None:
+    """The fuzzer finds each of the mistakes that the reader could have: its silence means something."""
+    compiled(workshop, "fuzz")
+    before, after = BREAKS[broken]
+    text = (ROOT / "pam/fields.h").read_text()
+    assert text.count(before) == 1
+    (tmp_path / "fields.h").write_text(text.replace(before, after))
+    (tmp_path / "fuzz.c").write_text((ROOT / "pam/fuzz.c").read_text())
+    pam_module.compile_with(real("clang"), tmp_path / "broken", FUZZED, tmp_path / "fuzz.c")
+    assert fuzz(tmp_path / "broken", seeds, 500_000, 64).returncode != 0
