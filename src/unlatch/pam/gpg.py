@@ -9,15 +9,13 @@ import contextlib
 import os
 import re
 import shutil
+import subprocess  # not late: who runs gpg may not be able to read our files any more
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from unlatch.pam import entry
 from unlatch.pam.as_user import boottime, printable, read_most, reason
 from unlatch.pam.errors import Unfit
-
-if TYPE_CHECKING:
-    import subprocess
 
 MAX_LISTING = 1 << 20  # bytes; a certificate may carry many signatures and names
 MAX_BLOCK = 49152  # bytes of one armoured key; rsa4096 with three subkeys and five names is 9 KiB
@@ -248,8 +246,6 @@ def _gpg(
     files: Sequence[int] = (),
 ) -> bytes:
     """Run gpg once; ``feed`` must fit into a pipe. Its messages name keys and files, never what it was fed with."""
-    import subprocess
-
     with contextlib.ExitStack() as opened:
         errors = _memory_file(opened, b"")
         taken, given = os.pipe2(os.O_CLOEXEC)
@@ -281,7 +277,7 @@ def _feed(given: int, feed: bytes) -> None:
         raise Unfit("gpg cannot be fed: too much")
 
 
-def _output(process: "subprocess.Popen[bytes]", most: int) -> bytes | None:
+def _output(process: subprocess.Popen[bytes], most: int) -> bytes | None:
     assert process.stdout is not None
     said = read_most(process.stdout.fileno(), most, boottime() + SECONDS)
     if said is None:
