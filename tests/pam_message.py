@@ -24,7 +24,8 @@ class Keys:
         self._gpg, self._gpgconf = real("gpg"), real("gpgconf")
         self._home = Path(tempfile.mkdtemp(prefix="pam-keys-", dir="/tmp"))
         for algorithm in algorithms:
-            self.run("--passphrase", "", "--quick-gen-key", f"{algorithm}@example.org", algorithm, "default", "never")
+            usage = "default" if algorithm == CURVE else "sign,encrypt"  # one key for both, or one and a subkey
+            self.run("--passphrase", "", "--quick-gen-key", f"{algorithm}@example.org", algorithm, usage, "never")
 
     def armour(self, algorithm: str = CURVE, *, signed: bool = False, text: bytes = TEXT) -> str:
         """A challenge for the key of this kind."""
@@ -39,7 +40,8 @@ class Keys:
     def run(self, *arguments: str, feed: bytes = b"") -> bytes:
         """Run gpg, which must succeed."""
         done = subprocess.run(
-            [self._gpg, "--batch", "--quiet", "--no-tty", "--pinentry-mode", "loopback", *arguments],
+            [self._gpg, "--batch", "--quiet", "--no-tty", "--no-auto-key-locate", "--pinentry-mode", "loopback",
+             *arguments],
             env=self._environ(), input=feed, capture_output=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr.decode(errors="replace")
