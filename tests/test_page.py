@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 from unlatch.broker import page
 from unlatch.prompt import KINDS, Prompt
@@ -120,6 +121,18 @@ def test_the_fingerprint_is_that_of_the_bytes_sent() -> None:
 def test_the_page_knows_every_kind_and_every_field() -> None:
     """The names in the script are those of unlatch.prompt."""
     script = parsed(page.document()).inside["script"][0]
-    assert f'const DETAILS = "{" ".join(sorted(Prompt._fields))}";' in script
+    assert f'const DETAILS="{" ".join(sorted(Prompt._fields))}";' in script
     for kind in KINDS:
-        assert re.search(rf'^"?{kind}"?: {{ asks: ', script, re.MULTILINE), kind
+        assert re.search(rf'[{{,]"?{kind}"?:{{asks:', script), kind
+
+
+def test_what_the_page_says_is_not_changed_on_the_way() -> None:
+    """Joining the files takes blanks out of code; every text in them is in the document as it was written."""
+    script = parsed(page.document()).inside["script"][0]
+    folder = Path(page.__file__).parent
+    for name in ("seal.js", "show.js", "page.js"):
+        code = [line.split(" // ")[0] for line in (folder / name).read_text().splitlines()]
+        texts = [text for line in code if not line.strip().startswith("//") for text in re.findall(r'"[^"`]*"', line)]
+        templates = [text for line in code if line.count("`") == 2 for text in re.findall(r"`[^`]*`", line)]
+        assert len(texts) > 10
+        assert [text for text in (*texts, *templates) if text not in script] == []

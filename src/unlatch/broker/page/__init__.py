@@ -15,6 +15,10 @@ _FOLDER = Path(__file__).parent
 _STYLE_TAG = '<link rel="stylesheet" href="page.css">'
 _COMMENT = re.compile(r"/\*[\s\S]*?\*/|(?:^| ) *// .*$", re.MULTILINE)  # our strings hold neither "/*" nor " // "
 _AROUND = re.compile(r" *([{};,]) *|: +")  # blanks that mean nothing in CSS
+_STRING = re.compile(r'("(?:[^"\\]|\\.)*"|`[^`]*`)')
+_AROUND_SIGN = re.compile(r" ?([=>!&|?<{}():,]+) ?")  # blanks that mean nothing in a script outside its strings
+_NEEDLESS_BREAK = re.compile(r"(?<=[;{},])\n")
+_NEEDLESS_SCRIPT_BREAK = re.compile(r"(?<=[;{,[(])\n|\n(?=[})\].])")
 _SCRIPT_TAGS = re.compile(r'(?:<script src="([a-z]+\.js)"></script>\n)+')
 
 
@@ -87,14 +91,25 @@ def _joined(name: str) -> bytes:
 @functools.cache
 def _style() -> str:
     # Our strings hold none of these, and no selector of ours has a blank before a colon.
-    return "\n" + _AROUND.sub(lambda match: match[1] or ":", _read("page.css"))
+    return _NEEDLESS_BREAK.sub("", _AROUND.sub(lambda match: match[1] or ":", _read("page.css")))
 
 
 @functools.cache
 def _script() -> str:
     """The scripts that page.html names, in that order, in one scope of their own: nothing in it is a global."""
     names = re.findall(r'<script src="([a-z]+\.js)">', _read("page.html"))
-    return '\n(() => {\n"use strict";\n' + "\n".join(_read(name) for name in names) + "})();\n"
+    lines = "\n".join(_read(name) for name in names).splitlines()
+    return _NEEDLESS_SCRIPT_BREAK.sub("", '(() => {\n"use strict";\n' + "\n".join(map(_tight, lines)) + "\n})();\n")
+
+
+def _tight(line: str) -> str:
+    """A line of a script without blanks that mean nothing. A line with a template in a template, or with what may be a
+    regular expression, is left as it is, so that nobody has to trust a parser of ours.
+    """
+    parts = _STRING.split(line)  # code, string, code, ...
+    if line.count("`") > 2 or re.search(r"['/]", "".join(parts[::2])):
+        return line
+    return "".join(part if number % 2 else _AROUND_SIGN.sub(r"\1", part) for number, part in enumerate(parts))
 
 
 def _read(name: str) -> str:

@@ -132,13 +132,13 @@ function gone(prompt, state) {
   if (state === "denied") return prompt.denied ? "denied" : "refused";
   if (state === "used") return prompt.sealed ? "unsure" : "used";
   if (Object.hasOwn(PANELS, state)) return state;
-  throw new Error("a dead link for no known reason");
+  throw new Error(); // a dead link for no known reason
 }
 
 // What must be in a sealed text is in it, and nothing else.
 function read(padded, names) {
   const fields = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(padded));
-  if (Object.keys(fields).sort().join(" ") !== names) throw new Error("fields that this page does not know");
+  if (Object.keys(fields).sort().join(" ") !== names) throw new Error(); // fields that this page does not know
   return fields;
 }
 
@@ -169,7 +169,7 @@ async function open(link, before) {
     if (status !== 200) throw new Over("used"); // answered before this page came
     prompt.details = await unseal(openDetails(link, decode64(reply.details)));
     const details = read(prompt.details, DETAILS);
-    if (!KINDS[details.kind]) throw new Error("a kind of prompt that this page does not know");
+    if (!KINDS[details.kind]) throw new Error(); // a kind of prompt that this page does not know
     await stampFrom(prompt, reply);
     ask(details, before);
     for (;;) await follow(prompt);
@@ -194,7 +194,7 @@ async function follow(prompt) {
   } else if (reply.state === "verdict") {
     await conclude(prompt, decode64(reply.sealed));
   } else {
-    throw new Error("a state that this page does not know");
+    throw new Error(); // a state that this page does not know
   }
   // A broker that answers at once without anything new must not be asked in a tight loop.
   if (!changed && performance.now() - asked < 1000) await pause(1000);
@@ -210,7 +210,7 @@ async function conclude(prompt, sealed) {
   }
   const verdict = read(padded, VERDICT);
   if (!verdict.next) {
-    if (!["accepted", "denied", "failed", "unknown"].includes(verdict.outcome)) throw new Error("an outcome without a next link");
+    if (!["accepted", "denied", "failed", "unknown"].includes(verdict.outcome)) throw new Error(); // an outcome without a next link
     throw new Over(verdict.outcome === "unknown" ? "untold" : verdict.outcome, verdict.text);
   }
   const next = await readLink(verdict.next.ticket, verdict.next.fragment);
@@ -307,6 +307,10 @@ $("form").addEventListener("submit", (event) => {
 });
 $("deny").addEventListener("click", () => send({ answer: "no" }));
 SHOW.addEventListener("click", () => hideSecrets(INPUT.secret.type === "text"));
+$("copy").addEventListener("click", async () => {
+  await navigator.clipboard.writeText($("text").textContent);
+  $("copy").textContent = "Copied";
+});
 $("again").addEventListener("click", () => (current ? wake() : location.reload()));
 addEventListener("online", wake);
 addEventListener("hashchange", () => location.reload()); // somebody mended a link that was cut off

@@ -24,7 +24,7 @@ function encode64(bytes) {
 
 function decode64(text, size) {
   const bytes = Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
-  if (encode64(bytes) !== text || (size !== undefined && bytes.length !== size)) throw new Error("malformed base64url");
+  if (encode64(bytes) !== text || (size !== undefined && bytes.length !== size)) throw new Error(); // malformed base64url
   return bytes;
 }
 
@@ -55,7 +55,7 @@ async function hpkeSeal(publicKey, info, plaintext, { aad = NOTHING, aead = 2, e
   const remote = await SUBTLE.importKey("raw", publicKey, "X25519", false, []);
   const agreed = new Uint8Array(await SUBTLE.deriveBits({ name: "X25519", public: remote }, pair.privateKey, 256));
   // A small-order point agrees on zero with everybody (section 7.1.4). Browsers refuse it too; not all always did.
-  if (agreed.every((byte) => byte === 0)) throw new Error("the key agrees on nothing");
+  if (agreed.every((byte) => byte === 0)) throw new Error(); // the key agrees on nothing
   const agreedKey = await labeledExtract(kem, NOTHING, "eae_prk", agreed);
   const shared = await labeledExpand(kem, agreedKey, "shared_secret", join(enc, publicKey), 32);
 

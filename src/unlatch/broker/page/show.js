@@ -133,6 +133,10 @@ function showQuestion(details) {
     $(id).textContent = plain(details.text);
     $(id).hidden = !here || !details.text;
   }
+  const challenge = kind === "challenge";
+  $("text").classList.toggle("message", challenge);
+  $("copy").hidden = !challenge;
+  draw(challenge ? details.qr : "");
   rows($("more"), [
     ["Keygrip", key?.grip],
     ["Card", key?.serial],
@@ -151,6 +155,19 @@ function showQuestion(details) {
   $("question").hidden = false;
   tick();
   if (first) $("asks").focus();
+}
+
+// A code's modules row by row, eight to a byte, with the four modules of quiet zone around it (ISO/IEC 18004).
+function draw(packed) {
+  const bytes = decode64(packed);
+  const side = Math.floor(Math.sqrt(bytes.length * 8));
+  let path = "";
+  for (let at = 0; at < side * side; at++) {
+    if (bytes[at >> 3] & (128 >> (at & 7))) path += `M${at % side} ${Math.floor(at / side)}h1v1h-1`;
+  }
+  $("qr").setAttribute("viewBox", `-4 -4 ${side + 8} ${side + 8}`);
+  $("qr").firstChild.setAttribute("d", path);
+  $("qr").toggleAttribute("hidden", !packed);
 }
 
 function showStamp(stamp, remaining) {
@@ -206,6 +223,7 @@ function choice(claimed) {
 function effect({ kind, keeper }) {
   if (kind === "notice") return "OK only says that you have read it.";
   if (kind === "confirm") return "This yes counts once.";
+  if (kind === "challenge") return "There is one attempt.";
   if (kind === "new-passphrase") return "From now on this passphrase opens it. Nobody can look it up for you later.";
   const claim = { agent: "gpg-agent checks it and keeps it for a while.", card: "a card checks it. Each wrong try brings the card closer to locking itself." };
   return `${host()} says: ${claim[keeper] ?? (keeper === "program" ? "it goes to that program." : "nothing is kept.")}`;
