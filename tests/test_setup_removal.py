@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from real import absent
 
+from unlatch.doctor.host import pam_places
 from unlatch.setup import holders, removal
 from unlatch.setup.holders import Account, Holder
 
@@ -99,3 +100,22 @@ def test_the_words_of_a_refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     ]
     monkeypatch.setattr(holders, "find", lambda: iter([]))
     assert (removal.check(), capsys.readouterr().err) == (0, "")
+
+
+def test_a_service_that_asks_at_logins_is_not_left_behind(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A line that names a module which is gone would let nobody in: the file is named, and how to open it."""
+    (tmp_path / "sshd").write_text("auth required pam_unlatch.so\n")
+    (tmp_path / "sshd.dpkg-old").write_text("auth required pam_unlatch.so\n")
+    found = pam_places.uses(str(tmp_path))
+    monkeypatch.setattr(holders, "find", lambda: iter([]))
+    monkeypatch.setattr(pam_places, "uses", lambda: found)
+    assert removal.check() == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "unlatch: /etc/pam.d/sshd, line 1, names pam_unlatch.so",
+        "unlatch: error: without this module nobody can log in by these services",
+        "unlatch: hint: keep a root session open, put back what stood there, and log in once from elsewhere",
+        "unlatch: hint: vi +1 /etc/pam.d/sshd",
+        "unlatch: hint: to remove it all the same: UNLATCH_REMOVE=anyway dpkg --remove unlatch",
+    ]

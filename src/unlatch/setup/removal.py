@@ -1,6 +1,7 @@
 """Before the Debian package goes: who still needs it, and the end of those who wait (packaging/deb/prerm).
 
-python3 -m unlatch.setup.removal check     exit 1, and say who, if a gpg-agent.conf names this pinentry
+python3 -m unlatch.setup.removal check     exit 1, and say who, if a gpg-agent.conf names this pinentry, or a service
+                                           of /etc/pam.d the module: it would let nobody in any more
 python3 -m unlatch.setup.removal end       end every asker that runs from the package
 """
 
@@ -13,19 +14,22 @@ from collections.abc import Callable, Iterator
 
 from unlatch.cli import voice
 from unlatch.doctor.check import command
+from unlatch.doctor.host import pam_places
 from unlatch.setup import holders
 from unlatch.setup.holders import Holder
 
 PYTHON = "/usr/lib/unlatch/bin/python3"
 ENDING = 10.0  # seconds; an asker obeys at once, a broker tells people first that their links are over
 OVERRIDE = "UNLATCH_REMOVE=anyway"
+LOGINS = ["pam", "serve"]  # systemd ends it: it says goodbye to those who log in
 
 
 def check() -> int:
-    """Say who would be left with "No pinentry"; 1 if anybody."""
+    """Say who would be left with "No pinentry", or locked out; 1 if anybody."""
+    locked_out = _check_logins()
     found = holders.without_repetition(holders.find())
     if not found:
-        return voice.OK
+        return locked_out
     for holder in found:
         state = f"names {holders.PINENTRY}" if holder.known else "could not be read in time"
         voice.tell(voice.clean(f"{holder.file} (of {holder.user}) {state}"))
@@ -34,6 +38,24 @@ def check() -> int:
             'without this pinentry the next use of a key ends in "No pinentry" and "No secret key"',
             *map(voice.clean, dict.fromkeys(undo(holder) for holder in found)),
             'or by hand: take "pinentry-program" out; then, as its user: gpgconf --kill gpg-agent',
+            f"to remove it all the same: {OVERRIDE} dpkg --remove unlatch",
+        )
+    )
+    return voice.FAILED
+
+
+def _check_logins() -> int:
+    """Say which services would let nobody in any more; 1 if any."""
+    uses = pam_places.uses()
+    if not uses:
+        return voice.OK
+    for use in uses:
+        voice.tell(voice.clean(f"{pam_places.PAM_D}/{use.service}, line {use.number}, names {pam_places.MODULE}"))
+    voice.complain(
+        voice.Problem(
+            "without this module nobody can log in by these services",
+            "keep a root session open, put back what stood there, and log in once from elsewhere",
+            *(command("vi", f"+{use.number}", f"{pam_places.PAM_D}/{use.service}") for use in uses),
             f"to remove it all the same: {OVERRIDE} dpkg --remove unlatch",
         )
     )
@@ -76,7 +98,7 @@ def _end(find: Callable[[], list[int]], seconds: float) -> int:
 
 def _askers() -> list[int]:
     """The package's commands and pinentries."""
-    return [pid for pid, words in _ours() if _is_script(words) and words[3] != "serve"]
+    return [pid for pid, words in _ours() if _is_script(words) and words[3] != "serve" and words[3:5] != LOGINS]
 
 
 def _brokers() -> list[int]:

@@ -19,6 +19,7 @@ _MAX_SERVICES = 256
 _MAX_SAID = 65536  # bytes of what "sshd -T" prints
 _LISTENS = 0x10000  # __SO_ACCEPTCON, in the flags of /proc/net/unix
 _PACKETS = 5  # SOCK_SEQPACKET
+_COPIES = ("~", ".bak", ".dpkg-old", ".dpkg-dist", ".dpkg-new", ".ucf-old", ".ucf-dist")  # no program asks for these
 _ASK_NOTHING = ("pam_nologin.so", "pam_faildelay.so", "pam_env.so", "pam_securetty.so", "pam_permit.so", "pam_group.so")
 # type, control (a word, or values in brackets), module, arguments; pam.d(5)
 _LINE = re.compile(r"-?(\w+)\s+(\[[^\]]*\]|\w+)\s+(\S+)\s*(.*)\Z")
@@ -46,7 +47,8 @@ def uses(directory: str = PAM_D) -> tuple[Use, ...]:
     """The lines that name the module, of all services; those of a file that others include count for its name."""
     found = []
     with contextlib.suppress(OSError):
-        for service in sorted(os.listdir(directory))[:_MAX_SERVICES]:
+        services = [name for name in sorted(os.listdir(directory)) if not name.endswith(_COPIES)]
+        for service in services[:_MAX_SERVICES]:
             found += _lines(directory, service)
     return tuple(found)
 
