@@ -75,5 +75,6 @@ def test_in_and_out_as_written(prepared: Machine) -> None:
     assert [command for command in machine.commands() if "unlatch" in command] == []
     left = {path for path in machine.files() - before if not path.startswith(("/home/api", "/run/", "/root/unlatch/"))}
     documented = {"/etc/unlatch", "/etc/unlatch/unlatch.toml", "/var/lib/unlatch", "/etc/subuid-", "/etc/subgid-"}
+    documented |= {"/etc/unlatch/pam", "/var/lib/unlatch-pam"}
     assert {path for path in left if not path.startswith(("/var/lib/unlatch/", "/var/mail"))} <= documented
     assert not list((machine.root / "run").glob("unlatch*"))
