@@ -51,6 +51,7 @@ bench:
 	@PYTHONPATH=tests $(BIN)/python tools/bench_key.py
 	@PYTHONPATH=tests $(BIN)/python tools/bench_card.py
 	@PYTHONPATH=tests $(BIN)/python tools/bench_matrix.py
+	@PYTHONPATH=tests $(BIN)/python tools/bench_pam.py
 
 pam:
 	@tools/setup pam
