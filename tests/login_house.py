@@ -13,9 +13,11 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from answerer import Page
 from machine import Done, Machine
 from packages import Packages
 from phone import Phone
+from tenant import open_on_host
 from terminal import Terminal
 from waiting import PATIENCE, until
 
@@ -26,22 +28,27 @@ MODULE = "auth required pam_unlatch.so"
 REST = "account required pam_unix.so\nsession required pam_permit.so\n"
 FROM_NOBODY = "unlatch: this login cannot be confirmed"
 NOT_ACCEPTED = "unlatch: not accepted"
+HOST = "web03"
 SERVICES = ("sshd", "login", "su", "su-l", "sudo", "vlock")
 NAMES = {"alice": "future-default", "bob": "rsa3072", "carol": "future-default"}  # and the kinds of their keys
 RECORDS = "etc/unlatch/pam"
 PASSWORD = "crowbar 7"  # everybody's, where a first factor is wanted
+PROMPT = "Response: "
 IN = "logged in as"
+ONCE = ("-o", "NumberOfPasswordPrompts=1")  # ssh asks once, not three times
+KEY = ("-i", "/home/visitor/key")
 SETTINGS = """\
 public_url = "https://unlock.test/"
 probe = false
-{top}
 [pam]
 {pam}
-{tables}
+{people}
 """
+# Everybody has a phone of their own. The administrator's rings for all users, but for nobody's login.
+PEOPLE = {"alice": "alice", "bob": "bob", "carol": "carol", "admin": "*"}
 PERSON = """\
 [people.{name}]
-users = ["{name}"]
+users = ["{user}"]
 notify = ["{name}"]
 [notify.{name}]
 command = {command}
@@ -100,8 +107,7 @@ class Holder:
         armour = ARMOUR.findall(screen)[-1]
         done = self._run("--status-fd", "2", "--decrypt", feed=armour)
         assert done.returncode == 0, done.stderr
-        who, source, at, blank, response = done.stdout.decode().splitlines()
-        assert blank == ""
+        who, source, at, response = done.stdout.decode().splitlines()
         status = done.stderr.decode()
         signed = re.search(r"^\[GNUPG:\] VALIDSIG ([0-9A-F]{40})", status, re.MULTILINE)
         keys = re.findall(r"^\[GNUPG:\] ENC_TO ([0-9A-F]{16})", status, re.MULTILINE)
@@ -145,14 +151,15 @@ class LoginHouse:
     def __init__(self, machine: Machine, packages: Packages) -> None:
         self.machine = machine
         self.root = machine.root
-        self.phones: dict[str, Phone] = {}
         self._holders: list[Holder] = []
         machine.run("dpkg", "--install", machine.copy(packages.current().deb, "/tmp/unlatch.deb"))
-        machine.write("/etc/hosts", "127.0.0.1 localhost web03\n::1 localhost\n")
+        machine.run("hostname", HOST)
+        machine.write("/etc/hosts", f"127.0.0.1 localhost {HOST}\n::1 localhost\n")
         for name in ("alice", "bob", "carol", "visitor"):
             machine.add_user(name)
         machine.run("chpasswd", feed="".join(f"{name}:{PASSWORD}\n" for name in NAMES).encode())
         self._start_sshd()
+        self.phones = {name: self._phone(name) for name in PEOPLE}
         self.configure()
         self.stack()
         self.alice, self.bob, self.carol = (self.holder(name, kind) for name, kind in NAMES.items())
@@ -161,9 +168,13 @@ class LoginHouse:
         self._records = {path.name: path.read_bytes() for path in (self.root / RECORDS).iterdir()}
         machine.run("systemctl", "enable", "--now", "unlatch-pam.socket")
 
-    def configure(self, pam: str = "", tables: str = "", *, top: str = "") -> None:
-        """Write unlatch.toml: lines of [pam], and tables behind it. It counts for the next login."""
-        self.machine.write("/etc/unlatch/unlatch.toml", SETTINGS.format(pam=pam, tables=tables, top=top))
+    def configure(self, pam: str = "") -> None:
+        """Write unlatch.toml with these lines of [pam]. They count for the next login."""
+        people = "".join(
+            PERSON.format(name=name, user=user, command=json.dumps(self.phones[name].command))
+            for name, user in PEOPLE.items()
+        )
+        self.machine.write("/etc/unlatch/unlatch.toml", SETTINGS.format(pam=pam, people=people))
 
     def stack(self, service: str = "", *lines: str) -> None:
         """Write a file of /etc/pam.d with these lines for ``auth``; of all services of ours with the module alone."""
@@ -181,7 +192,11 @@ class LoginHouse:
             path.unlink()
         for name, content in self._records.items():
             (self.root / RECORDS / name).write_bytes(content)
-        self.machine.shell("rm -rf /home/*/.auth_gpg /home/*/.gnupg; systemctl start unlatch-pam.socket")
+        for phone in self.phones.values():
+            for message in phone.directory.iterdir():
+                message.unlink()
+        forget = "rm -rf /home/*/.auth_gpg /home/*/.gnupg /run/unlatch-pam-approvals/*"
+        self.machine.shell(f"{forget}; systemctl start unlatch-pam.socket")
         self.lines()
 
     def conversations(self) -> list[str]:
@@ -209,16 +224,18 @@ class LoginHouse:
         self.machine.run("gpg", "--batch", "--quiet", "--import", user=user, feed=holder.public.encode())
         self.machine.run("sh", "-c", "umask 077; cat >~/.auth_gpg", user=user, feed=f"{entry}\n".encode())
 
-    def people(self, *names: str) -> str:
-        """Tables for unlatch.toml: each of these is rung on a phone of their own, for their own account only."""
-        uid, gid = (int(self.machine.run("id", flag, "unlatch").out) for flag in ("-u", "-g"))
-        tables = []
-        for name in names:
-            directory = f"/var/lib/unlatch/{name}"
-            self.phones[name] = Phone(self.root / directory.lstrip("/"), directory)
-            os.chown(self.phones[name].directory, uid, gid)
-            tables.append(PERSON.format(name=name, command=json.dumps(self.phones[name].command)))
-        return "".join(tables)
+    def start_broker(self) -> None:
+        """Start the host's broker, if it is not there."""
+        self.machine.run("systemctl", "enable", "--now", "unlatch-page.socket", "unlatch.service")
+
+    def open(self, link: str) -> Page:
+        """Open a link on a phone."""
+        return open_on_host(self.machine, link)
+
+    def rings(self) -> dict[str, int]:
+        """How often each phone has rung since the test began; those that have not are left out."""
+        count = {name: len(phone.messages("ring")) for name, phone in self.phones.items()}
+        return {name: number for name, number in count.items() if number}
 
     def ssh(self, user: str, *options: str, address: str = "127.0.0.1") -> Terminal:
         """A visitor's ssh to an account of this machine, which says who it is and ends."""
@@ -259,6 +276,13 @@ class LoginHouse:
         for holder in self._holders:
             holder.close()
 
+    def _phone(self, name: str) -> Phone:
+        """A phone where the broker may write."""
+        directory = f"/var/lib/unlatch/{name}"
+        phone = Phone(self.root / directory.lstrip("/"), directory)
+        self.machine.run("chown", "unlatch:unlatch", directory)
+        return phone
+
     def _start_sshd(self) -> None:
         """A visitor's first key, which opens nothing alone, and a server that the visitor knows."""
         self.machine.write("/etc/ssh/sshd_config.d/logins.conf", SSHD)
@@ -269,3 +293,16 @@ class LoginHouse:
             "for each in 127.0.0.1 ::1; do sed s/^/$each' '/ /etc/ssh/ssh_host_ed25519_key.pub; done "
             ">/etc/ssh/ssh_known_hosts; systemctl start ssh"
         )
+
+
+def challenged(terminal: Terminal, holder: Holder) -> Message:
+    """Wait for a challenge, and open it."""
+    terminal.expect(PROMPT)
+    return holder.read(terminal.screen)
+
+
+def is_let_in(terminal: Terminal, name: str) -> bool:
+    """Whether that is how it ends."""
+    code = terminal.end()
+    assert (code == 0) == (f"{IN} {name}" in terminal.screen), terminal.screen
+    return code == 0
