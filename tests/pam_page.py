@@ -19,15 +19,15 @@ from unlatch.pam.web import Tls, open_page
 from unlatch.secret import Secret
 from unlatch.settings import Settings
 
-RESPONSE = b"Resp0nse99"  # what the login's process knows and the page's must not
-
 
 @contextlib.contextmanager
 def served(
     armour: str, web: str, *, tls: tuple[Path, Path] | None = None, ports: tuple[int, int], seconds: float = 60,
     address: str = "127.0.0.1", host: str = "",
 ) -> Iterator[SimpleNamespace]:  # fmt: skip
-    """A page: ``url``, ``name``, ``password``; ``pid`` is the login's. Without one: ``why``."""
+    """A page: ``url``, ``name``, ``password``; ``pid`` is the login's process, ``response`` what only that may know (in
+    hex). Without a page: ``why``.
+    """
     asked = {
         "armour": armour, "web": web, "tls": [str(path) for path in tls] if tls else None, "ports": ports,
         "seconds": seconds, "address": address, "host": host,
@@ -51,7 +51,7 @@ def _main(asked: dict[str, Any]) -> None:
         pam_web_address=asked["address"], pam_web_ports=tuple(asked["ports"]), pam_web_host=asked["host"]
     )
     tls = [Path(path).read_bytes() for path in asked["tls"] or ()]
-    response = Secret(RESPONSE[:5] + RESPONSE[5:])
+    response = _response()
     try:
         page = open_page(
             asked["armour"], asked["web"], Tls(Secret(tls[0]), tls[1]) if tls else None, settings,
@@ -60,9 +60,19 @@ def _main(asked: dict[str, Any]) -> None:
     except Unfit as unfit:
         print(json.dumps({"why": unfit.why}), flush=True)
         return
-    print(json.dumps(page.link._asdict()), flush=True)
+    print(json.dumps({**page.link._asdict(), "response": response.reveal().hex()}), flush=True)
     sys.stdin.read()
     page.close()
+
+
+def _response() -> Secret:
+    """A secret of which this process has one copy."""
+    drawn = bytearray(24)
+    with open("/dev/urandom", "rb", buffering=0) as source:
+        source.readinto(drawn)
+    response = Secret(drawn)
+    drawn[:] = bytes(24)
+    return response
 
 
 if __name__ == "__main__":
