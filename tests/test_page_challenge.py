@@ -60,6 +60,7 @@ def test_the_response_is_typed_below_the_message(broker: PageBroker, screen: Pag
     expect(screen.locator("#said")).to_contain_text("Login of alice by sshd, from 203.0.113.5")
     assert screen.locator("#text").text_content() == message
     expect(screen.locator("#effect")).to_have_text("There is one attempt.")
+    expect(screen.locator("#words")).to_be_hidden()  # no message came that could have them
     expect(screen.locator("#account")).to_have_count(0)
     field = screen.get_by_label("Response")
     expect(field).to_have_attribute("autocomplete", "off")

@@ -136,6 +136,7 @@ function showQuestion(details) {
   const challenge = kind === "challenge";
   $("text").classList.toggle("message", challenge);
   $("copy").hidden = !challenge;
+  $("words").parentNode.hidden = challenge; // its link came from the session, not in a message
   draw(challenge ? details.qr : "");
   rows($("more"), [
     ["Keygrip", key?.grip],
