@@ -227,7 +227,8 @@ class _Conversation:
         rung = login.rung(ways.digits, ways.phone.taken.words) if ways.phone else ""
         if made is not None:
             size = screen.measure(self._hello.tty, self._peer.uid, self._settings.pam_terminal)
-            for text in shown.texts(size, made.armour, link, below=shown.BELOW + len(rung.splitlines())):
+            light, below = self._settings.pam_background == "light", shown.BELOW + len(rung.splitlines())
+            for text in shown.texts(size, made.armour, link, light=light, below=below):
                 self._channel.say(text)
         if rung:
             self._channel.say(rung)
