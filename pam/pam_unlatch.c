@@ -75,7 +75,7 @@ static bool is_roots(const char *path)
 }
 
 /* A socket that is connected to root's service, or -1. */
-static int reach(pam_handle_t *pamh, const char *path, long long seconds)
+static int reach(pam_handle_t *pamh, const char *path, int seconds)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct timeval patience = {.tv_sec = seconds}; /* for connect(), should the service be too busy to accept */
@@ -187,14 +187,14 @@ static bool ask(pam_handle_t *pamh, int fd, int style, const char *prompt)
 }
 
 /* Rule 3: do what the service says, up to its end. */
-static int obey(pam_handle_t *pamh, int fd, long long seconds)
+static int obey(pam_handle_t *pamh, int fd, int seconds)
 {
     char packet[MAX_PACKET];
     const char *text;
     const long long end = now() + WHOLE * 1000LL;
 
     for (int count = 0; count < MOST_PACKETS; count++) {
-        const long long silence = now() + seconds * 1000;
+        const long long silence = now() + seconds * 1000LL;
         const size_t size = receive(fd, packet, silence < end ? silence : end);
         bool done = true;
 
@@ -230,11 +230,20 @@ static int obey(pam_handle_t *pamh, int fd, long long seconds)
     return unavailable(pamh);
 }
 
+/* A number of seconds as people write it; 0 if it is none, or more than there can be. */
+static int whole(const char *digits)
+{
+    int number = 0;
+
+    while (*digits >= '0' && *digits <= '9' && number <= 3600)
+        number = number * 10 + (*digits++ - '0');
+    return *digits == '\0' ? number : 0;
+}
+
 int pam_sm_authenticate(pam_handle_t *pamh, int flags, int argc, const char **argv)
 {
     const char *path = SOCKET, *user = NULL;
-    char *rest = NULL;
-    long seconds = SILENCE;
+    int seconds = SILENCE;
     int fd, verdict;
 
     (void)flags;
@@ -242,9 +251,9 @@ int pam_sm_authenticate(pam_handle_t *pamh, int flags, int argc, const char **ar
         if (strncmp(argv[i], "socket=", 7) == 0)
             path = argv[i] + 7;
         else if (strncmp(argv[i], "timeout=", 8) == 0)
-            seconds = strtol(argv[i] + 8, &rest, 10);
+            seconds = whole(argv[i] + 8);
     }
-    if (seconds < 1 || seconds > 3600 || (rest != NULL && *rest != '\0')) {
+    if (seconds < 1 || seconds > 3600) {
         pam_syslog(pamh, LOG_ERR, "login denied: timeout= takes whole seconds from 1 to 3600");
         return unavailable(pamh);
     }

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 BUILDER = ROOT / ".make" / "build" / "bin" / "python"  # as "make deb" has it, with a locked hatchling
 PYTHON = "/usr/bin/python3"  # the system's, which the Debian package is built for
 SOURCES = (
-    ".gitignore", "CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "docs", "man", "packaging", "pyproject.toml",
-    "scripts", "src", "systemd", "tools",
+    ".gitignore", "CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "docs", "man", "packaging", "pam",
+    "pyproject.toml", "scripts", "src", "systemd", "tools",
 )  # fmt: skip
 EPOCH = "1750000000"
 

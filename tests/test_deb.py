@@ -77,7 +77,7 @@ def test_it_depends_on_the_one_python_it_was_made_for(tree: Path) -> None:
     """A distribution's upgrade to another Python cannot leave a pinentry behind that does not start."""
     control = (tree / "DEBIAN/control").read_text()
     assert re.search(
-        rf"^Depends: python{VERSION}, libc6 \(>= [\d.]+\), libgcc-s1, libkeyutils1$", control, re.MULTILINE
+        rf"^Depends: python{VERSION}, libc6 \(>= [\d.]+\), libgcc-s1, libkeyutils1, libpam0g$", control, re.MULTILINE
     )
     assert (tree / PREFIX / "bin/python3").readlink() == Path(f"../../../bin/python{VERSION}")
     assert [path.name for path in (tree / PREFIX / "lib").iterdir()] == [f"python{VERSION}"]

@@ -425,7 +425,7 @@ def test_no_path_of_a_socket(stack: Make, path: str) -> None:
     assert len(came.log) == 1
 
 
-@pytest.mark.parametrize("timeout", ["0", "-1", "3601", "1x", "x", "", "0x10", "99999999999999999999", "1.5"])
+@pytest.mark.parametrize("timeout", ["0", "-1", "3601", "1x", "x", "", "0x10", "99999999999999999999", "1.5", "+5", "36000"])
 def test_no_number_of_seconds(stack: Make, service: ScriptedPamService, timeout: str) -> None:
     """A mistake in the line lets nobody in, and says so in the log."""
     came = stack(f"socket={service.path}", f"timeout={timeout}").login()

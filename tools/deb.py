@@ -26,6 +26,8 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
+import pam_module
+
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "packaging" / "requirements.txt"
 DEB = ROOT / "packaging" / "deb"
@@ -34,7 +36,6 @@ WHEELS = ROOT / ".make" / "wheels"
 MAINTAINER = "Unlatch developers <unlatch@localhost.localdomain>"
 LIBC = "2.34"  # what the newest of the wheels' tags wants (manylinux_2_34); Debian 12 has 2.36
 PREFIX = "usr/lib/unlatch"
-PROCESSORS = {"amd64": "x86_64", "arm64": "aarch64"}
 COMPRESSION = ("-Zxz", "-z1", "--threads-max=1")  # -z6 saves a seventh of 12 MB and takes five times as long
 COMMAND = """\
 #!/{prefix}/bin/python3 -I
@@ -151,6 +152,9 @@ def stage(tree: Path, target: Target, wheel: Path) -> None:
         (commands / script.name).symlink_to(f"../lib/unlatch/bin/{script.name}")
     (scripts / "python3").symlink_to(f"../../..{target.interpreter.removeprefix('/usr')}")
     compile_all(tree, target)
+    modules = tree / "usr/lib" / pam_module.TRIPLETS[target.architecture] / "security"
+    modules.mkdir(parents=True)
+    pam_module.build(modules / pam_module.NAME, target.architecture).chmod(0o644)
     system_files(tree)
     manual_pages(tree)
     documentation(tree, target)

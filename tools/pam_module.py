@@ -19,6 +19,10 @@ SOURCE = ROOT / "pam" / "pam_unlatch.c"
 HEADER = Path("/usr/include/security/pam_modules.h")
 NAME = "pam_unlatch.so"
 TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
+FOREIGN = {
+    "amd64": "gcc-x86-64-linux-gnu libc6-dev-amd64-cross",
+    "arm64": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+}
 STRICT = ("-std=gnu11", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Wvla", "-Werror")
 HARD = (
     "-O2", "-fstack-protector-strong", "-fstack-clash-protection", "-D_FORTIFY_SOURCE=2", "-fPIC", "-shared",
@@ -42,17 +46,22 @@ def build(place: Path, architecture: str = "") -> Path:
     if not HEADER.exists():
         sys.exit(f"tools/pam_module: {HEADER} is missing: apt-get install libpam0g-dev")
     triplet = TRIPLETS.get(architecture, "")
-    if not triplet or triplet.startswith(platform.machine()):
-        compile_with(compiler("gcc", "gcc libc6-dev"), place, (*HARD, "-s"))
-        return place
-    gcc = compiler(f"{triplet}-gcc", f"gcc-{triplet} libc6-dev-{architecture}-cross")
+    foreign = bool(triplet) and not triplet.startswith(platform.machine())
+    packages = FOREIGN[architecture] if foreign else "gcc"
+    gcc, strip = (program(f"{triplet}-{name}" if foreign else name, packages) for name in ("gcc", "strip"))
     with tempfile.TemporaryDirectory(prefix="unlatch-pam-") as directory:
-        headers, empty, library = (Path(directory, name) for name in ("security", "empty.c", "libpam.so"))
-        headers.symlink_to(HEADER.parent)  # the same for every processor, as its neighbours in /usr/include are not
-        empty.write_text("".join(f"void {name}(void) {{}}\n" for name in CALLED))
-        run([gcc, "-fPIC", "-fno-builtin", "-shared", "-Wl,-soname,libpam.so.0", "-o", library, empty])
-        compile_with(gcc, place, (*HARD, "-s", f"-I{directory}", f"-L{directory}"))
+        compile_with(gcc, place, (*HARD, *(stand_in(gcc, Path(directory)) if foreign else ())))
+    run([strip, "--strip-all", "--remove-section=.comment", place])
     return place
+
+
+def stand_in(gcc: str, directory: Path) -> tuple[str, str]:
+    """What a processor without libpam links with; the options that lead there."""
+    (directory / "security").symlink_to(HEADER.parent)  # the same for all, as its neighbours in /usr/include are not
+    (directory / "empty.c").write_text("".join(f"void {name}(void) {{}}\n" for name in CALLED))
+    library = directory / "libpam.so"
+    run([gcc, "-fPIC", "-fno-builtin", "-shared", "-Wl,-soname,libpam.so.0", "-o", library, directory / "empty.c"])
+    return f"-I{directory}", f"-L{directory}"
 
 
 def compile_with(gcc: str, place: Path, options: Sequence[str], source: Path = SOURCE) -> None:
@@ -60,8 +69,8 @@ def compile_with(gcc: str, place: Path, options: Sequence[str], source: Path = S
     run([gcc, *STRICT, *options, "-o", place, source, "-lpam"])
 
 
-def compiler(name: str, packages: str) -> str:
-    """The path of a compiler; exits with the Debian packages that have it."""
+def program(name: str, packages: str) -> str:
+    """The path of a program; exits with the Debian packages that have it."""
     found = shutil.which(name)
     return found or sys.exit(f"tools/pam_module: {name} is missing: apt-get install {packages}")
 
