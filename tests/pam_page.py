@@ -41,6 +41,18 @@ def served(
     assert login.returncode in (0, -9), "the login's process failed"
 
 
+def holds(pid: int, needle: bytes) -> bool:
+    """Whether these bytes are anywhere in a process's memory."""
+    with Path(f"/proc/{pid}/maps").open() as maps, Path(f"/proc/{pid}/mem").open("rb", 0) as memory:
+        for line in maps:
+            begin, end = (int(word, 16) for word in line.split()[0].split("-"))
+            with contextlib.suppress(OSError, OverflowError):  # pages that nobody may read
+                memory.seek(begin)
+                if needle in (memory.read(end - begin) or b""):
+                    return True
+    return False
+
+
 def worker() -> accounts.Account:
     """Who serves the page: nobody, or ourselves where only root could make it another."""
     return accounts.by_uid(65534 if os.geteuid() == 0 else os.geteuid())

@@ -18,7 +18,7 @@ from browser import Chromium, Tab
 from certificates import issued
 from cryptography.hazmat.primitives import serialization
 from pam_message import CURVE, TEXT, Keys
-from pam_page import served, worker
+from pam_page import holds, served, worker
 from playwright.sync_api import Browser, Playwright
 from qr_reader import read
 from real import absent
@@ -421,18 +421,5 @@ def test_the_server_has_nothing_of_the_login(
         # Standard streams, the event loop's own pair, the listener and the lifeline.
         assert kinds == ["/dev/null"] * 3 + ["anon_inode:[eventpoll]"] + ["socket:[N]"] * 4
         response = bytes.fromhex(page.response)
-        assert _has(page.pid, response)
-        assert not _has(server, response)
-
-
-def _has(pid: int, needle: bytes) -> bool:
-    """Whether these bytes are anywhere in a process's memory."""
-    with Path(f"/proc/{pid}/maps").open() as maps, Path(f"/proc/{pid}/mem").open("rb", 0) as memory:
-        for line in maps:
-            begin, end = (int(word, 16) for word in line.split()[0].split("-"))
-            if "r" in line.split()[1] and "[v" not in line:
-                memory.seek(begin)
-                with contextlib.suppress(OSError):
-                    if needle in (memory.read(end - begin) or b""):
-                        return True
-    return False
+        assert holds(page.pid, response)
+        assert not holds(server, response)
