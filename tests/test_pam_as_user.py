@@ -203,7 +203,11 @@ def test_only_root_acts_as_others() -> None:
 def test_a_uid_stands_for_its_account() -> None:
     """Where there is none, nothing is done."""
     daemon = find("daemon")
-    assert as_user.call(daemon.uid, lambda: (str(os.getuid()) + os.environ["USER"]).encode()) == b"1daemon"
+
+    def look() -> bytes:
+        return json.dumps([os.getuid(), os.environ["USER"]]).encode()
+
+    assert json.loads(as_user.call(daemon.uid, look)) == [daemon.uid, "daemon"]
     assert by_uid(daemon.uid) == daemon
     with pytest.raises(Unfit, match="uid 4294900000 has no account"):
         as_user.call(4_294_900_000, lambda: b"")

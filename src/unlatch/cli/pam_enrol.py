@@ -1,15 +1,15 @@
 """``unlatch pam enrol``, ``forget`` and ``list``: the keys of record, which root keeps in /etc/unlatch/pam."""
 
+import contextlib
 import json
 import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import click
 
 from unlatch.cli import voice
-from unlatch.pam import accounts, challenge, entry, record, worker
+from unlatch.pam import accounts, as_user, challenge, entry, record, worker
 from unlatch.pam.accounts import Account
 from unlatch.pam.entry import Entry
 from unlatch.pam.errors import Unfit
@@ -54,17 +54,22 @@ def enrol(
     so it is taken with --file only. Root's record counts for every service, and is the only one that sudo and su take.
     """
     _only_root(f"unlatch pam enrol {user} {keys[0]}")
-    account = accounts.find(user)
+    with _told("getent passwd"):
+        account = accounts.find(user)
     if trust and files:
-        voice.fail("--trust asks USER's trust database, which knows nothing of files", code=voice.USAGE)
+        hint = "leave --trust out: the fingerprint says which key it is"
+        voice.fail("--trust asks USER's trust database, which knows nothing of files", hint, code=voice.USAGE)
     line = [",".join(keys), "trust" if trust else "notrust", sign_as or "nosign", web or "noWebQr"]
-    wanted = entry.parse(" ".join([*line, tls_key, tls_certificate]), "the command line")
+    with _told("unlatch pam enrol --help"):
+        wanted = entry.parse(" ".join([*line, tls_key, tls_certificate]), "the command line")
     found = _from_files(files, wanted.keys) if files else _from_keyring(account, wanted)
     kept = wanted._replace(keys=tuple(key for key, _ in found), sign_as=_signing(wanted.sign_as))
     if kept.tls_key:
-        record.read_tls(kept)
-    before = record.names(PLACES.records)
-    path = record.write(PLACES.records, account.name, record.Record(kept, tuple(block for _, block in found)))
+        with _told(f"ls -l {kept.tls_key} {kept.tls_certificate}"):
+            record.read_tls(kept)
+    with _told("unlatch pam list"):
+        before = record.names(PLACES.records)
+        path = record.write(PLACES.records, account.name, record.Record(kept, tuple(block for _, block in found)))
     _tell_stored(account.name, path, kept, replaced=account.name in before)
     return voice.OK
 
@@ -113,11 +118,21 @@ def _only_root(again: str) -> None:
         voice.fail("only root keeps keys of record", f"sudo {voice.clean(again)}")
 
 
+@contextlib.contextmanager
+def _told(hint: str) -> Iterator[None]:
+    """What is wrong, and what to look at next."""
+    try:
+        yield
+    except Unfit as error:
+        voice.fail(voice.clean(error.why), voice.clean(hint))
+
+
 def _from_keyring(account: Account, wanted: Entry) -> Keys:
     addresses = [key for key in wanted.keys if not entry.is_fingerprint(key)]
-    if addresses:
-        _refuse(account, addresses)
-    return challenge.keys_of(account, wanted.keys, trust=wanted.trust)
+    with _told(f"sudo -u {account.name} gpg --list-keys {' '.join(wanted.keys)}"):
+        if addresses:
+            _refuse(account, addresses)
+        return challenge.keys_of(account, wanted.keys, trust=wanted.trust)
 
 
 def _refuse(account: Account, addresses: Sequence[str]) -> NoReturn:
@@ -133,25 +148,29 @@ def _refuse(account: Account, addresses: Sequence[str]) -> NoReturn:
 def _from_files(files: Sequence[str], words: Sequence[str]) -> Keys:
     if len(files) != len(words):
         voice.fail("each KEY comes from a --file of its own", 'run "unlatch pam enrol --help"', code=voice.USAGE)
+    with _told("systemd-sysusers"):
+        worker.find(PLACES)
     return [_from_file(file, word) for file, word in zip(files, words, strict=True)]
 
 
 def _from_file(file: str, word: str) -> tuple[str, bytes]:
-    if file == "-":
-        content = sys.stdin.buffer.read(MAX_FILE + 1)
-    else:
-        with open(file, "rb") as opened:
+    try:
+        with open(0 if file == "-" else file, "rb", closefd=file != "-") as opened:
             content = opened.read(MAX_FILE + 1)
+    except OSError as error:
+        voice.fail(f"{voice.clean(file)}: {as_user.reason(error)}", f"ls -l {voice.clean(file)}")
     if len(content) > MAX_FILE:
-        voice.fail(f"{voice.clean(file)}: larger than {MAX_FILE} bytes")
-    return worker.key_in(content, word, PLACES, os.urandom(16).hex())
+        voice.fail(f"{voice.clean(file)}: larger than {MAX_FILE} bytes", "gpg --export FINGERPRINT gives one key")
+    with _told(f"gpg --show-keys {file}"):
+        return worker.key_in(content, word, PLACES, os.urandom(16).hex())
 
 
 def _signing(sign_as: str) -> str:
     """The fingerprint of the server's key that shall sign; whoever signs later must not depend on names."""
     if not sign_as:
         return ""
-    found = worker.signer(sign_as, PLACES)
+    with _told("unlatch pam sign-key ADDRESS"):
+        found = worker.signer(sign_as, PLACES)
     if found is None:
         voice.fail(f"this server has no key {voice.clean(sign_as)}", "unlatch pam sign-key ADDRESS")
     return found.fingerprint

@@ -39,6 +39,21 @@ class Signer(NamedTuple):
     block: bytes
 
 
+def find(places: Places, not_for: Account | None = None) -> Account:
+    """The account that makes messages.
+
+    Raises:
+        Unfit: there is none, or it is root's, or the very one that the message is for.
+    """
+    try:
+        worker = accounts.find(places.worker)
+    except Unfit:
+        raise Unfit(f"the system user {places.worker} is missing (systemd-sysusers makes it)") from None
+    if worker.uid == 0 or (not_for is not None and worker.uid == not_for.uid):
+        raise Unfit(f"{places.worker} cannot make a message for itself, nor as root")
+    return worker
+
+
 def encrypt(account: Account, plain: bytearray, keys: Keys, sign_as: str, places: Places, name: str) -> str:
     """The armoured message for these keys; ``plain`` is wiped. ``name`` is for a directory that nobody else uses.
 
@@ -81,7 +96,7 @@ def signer(sign_as: str, places: Places) -> Signer | None:
         found = gpg.find_signing_key(places.signing, sign_as)
         return keys_to_bytes([found] if found else [])
 
-    said = as_user.call(_worker(places), look, seconds=ENCRYPT_SECONDS, most=2 * gpg.MAX_BLOCK)
+    said = as_user.call(find(places), look, seconds=ENCRYPT_SECONDS, most=2 * gpg.MAX_BLOCK)
     return Signer(*keys_from_bytes(said, 1)[0]) if said != keys_to_bytes([]) else None
 
 
@@ -91,7 +106,7 @@ def make_signer(address: str, name: str, places: Places) -> Signer:
     Raises:
         Unfit
     """
-    worker = _worker(places)
+    worker = find(places)
     above = os.path.dirname(places.signing)
     try:
         if not os.path.isdir(above):
@@ -130,20 +145,10 @@ def _in_work(
     places: Places, name: str, task: Callable[[str], bytes], most: int, *, not_for: Account | None = None
 ) -> bytes:
     """Run a task that may use a directory of its own, which is gone afterwards, whatever happens."""
-    worker = _worker(places, not_for)
+    own = find(places, not_for)
     work = os.path.join(places.work, name)
     try:
-        return as_user.call(worker, lambda: task(work), seconds=ENCRYPT_SECONDS, most=most)
+        return as_user.call(own, lambda: task(work), seconds=ENCRYPT_SECONDS, most=most)
     except Unfit:
-        as_user.call(worker, lambda: gpg.clear(work))  # which a killed process did not do
+        as_user.call(own, lambda: gpg.clear(work))  # which a killed process did not do
         raise
-
-
-def _worker(places: Places, not_for: Account | None = None) -> Account:
-    try:
-        worker = accounts.find(places.worker)
-    except Unfit:
-        raise Unfit(f"the system user {places.worker} is missing: systemd-sysusers") from None
-    if worker.uid == 0 or (not_for is not None and worker.uid == not_for.uid):
-        raise Unfit(f"{places.worker} cannot make a message for itself, nor as root")
-    return worker
