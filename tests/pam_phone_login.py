@@ -65,7 +65,7 @@ class Login:
 @contextlib.contextmanager
 def login(runtime: Path, user: str, **more: Any) -> Iterator[Login]:
     """A login of this user; with ``armour`` its challenge is put on the page, else its person is rung."""
-    said = {"runtime": str(runtime), "user": user, "digits": "42", "seconds": 60, "put": 20.0} | more
+    said = {"runtime": str(runtime), "user": user, "digits": "42", "seconds": 60, "put": 20.0, "url": URL} | more
     process = subprocess.Popen(
         [sys.executable, __file__, json.dumps(said)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/"
     )
@@ -86,7 +86,7 @@ def _main(said: dict[str, Any]) -> None:
         if "armour" in said:
             expected = Secret(said["response"].encode())
             way = phone.PageChallenge(
-                facts, said["armour"], expected, where=where, seconds=said["seconds"], public_url=URL
+                facts, said["armour"], expected, where=where, seconds=said["seconds"], public_url=said["url"]
             )
         else:
             way = phone.Approval(facts, said["digits"], where=where, seconds=said["seconds"])

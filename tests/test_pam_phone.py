@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,10 @@ from phone import Phone
 from real import absent, real
 from waiting import until
 
+from unlatch.ask import Asker
+from unlatch.errors import Refused
 from unlatch.pam import phone
+from unlatch.prompt import Prompt
 
 ARMOUR = "-----BEGIN PGP MESSAGE-----\n\nhF4DAAAAAAAAAAASAQdAnotreally\n=abcd\n-----END PGP MESSAGE-----\n"
 RESPONSE = "aB3dE6gH9j"
@@ -315,3 +319,47 @@ def test_another_uid_cannot_ask_about_logins(broker: Broker) -> None:
         for place in places:
             place.chmod(0o700)
     assert broker.rung() == []
+
+
+def asking(broker: Broker, account: str = "", *, silent: bool = False) -> tuple[Asker, str]:
+    """An asker of root's with one prompt, and why the broker refused that, or nothing."""
+    where = phone.place({"UNLATCH_RUNTIME_DIR": str(broker.house.runtime)})
+    asker = Asker([where], uid=0, environ={})
+    asker.open()
+    question = asker.put(Prompt("notice", "Hello", ("amber", "canoe"), 0), account=account, silent=silent)
+    try:
+        asker.settle(question)
+    except Refused as refused:
+        return asker, refused.text
+    assert question.registered
+    return asker, ""
+
+
+def test_strangers_at_the_door_do_not_take_the_room_of_roots_jobs(broker: Broker) -> None:
+    """However many connections logins make, root's own prompts find theirs; and one account leaves room for another."""
+    room = 80  # four for each of 20 prompts
+    strangers = [asking(broker, NED, silent=True) for _ in range(room + 2)]
+    try:
+        said = [why for _, why in strangers]
+        assert said[:20] == [""] * 20
+        assert set(said[20:room]) == {"this user has too many open prompts"}
+        assert set(said[room:]) == {"too many connections ask about this account's logins"}
+        for account in ("", MIA):
+            asker, why = asking(broker, account)
+            asker.close()
+            assert why == ""
+    finally:
+        for asker, _ in strangers:
+            asker.close()
+
+
+def test_status_and_log_say_whose_login_it_is(broker: Broker) -> None:
+    """What an administrator sees while it waits, and reads later."""
+    with login(broker.house.runtime, MIA) as session:
+        session.taken()
+        broker.mia.ring()
+        status = broker.house.run(UNLATCH, "status").decode()
+        assert re.search(r"login +mail\n", status)
+        assert "Login of mail by sshd, from 203.0.113.5" in status
+        session.stop()
+    assert re.search(r"prompt .*user=root .*account=mail .*kind=confirm", broker.house.run(UNLATCH, "log").decode())
