@@ -33,12 +33,22 @@ ARMOUR = re.compile(r"-----BEGIN PGP MESSAGE-----.*?-----END PGP MESSAGE-----\n?
 
 # What "unlatch pam serve --config FILE --socket PATH" does, with other places.
 SERVE = """
-import json, os, sys
+import json, os, sys, time
 from unlatch.pam import service
 from unlatch.pam.challenge import Places
 from unlatch.pam.conversation import House
+
+def shifted(number, clock):
+    def now():
+        with open(said["clocks"]) as file:
+            return clock() + float(file.read().split()[number])
+    return now
+
 said = json.loads(sys.argv[1])
-house = House(said["config"], {"PATH": os.environ["PATH"]}, Places(**said["places"]), **said["house"])
+house = House(
+    said["config"], dict(os.environ), Places(**said["places"]), said["approvals"],
+    clock=shifted(0, House().clock), today=shifted(1, time.time),
+)
 service.main(service.listen(said["socket"]), house)
 """
 
@@ -66,8 +76,13 @@ class PamHouse:
         self.signing = self._directory("signing", WORKER_UID)
         self.socket = self._directory("run", 0, 0o755) / "pam.sock"
         self.log = self.root / "log"
+        self._clocks = self.root / "clocks"
+        self.shift()
         self.homes = {name: self._directory(name, uid) for name, uid in USERS.items()}
         self.service: subprocess.Popen[bytes] | None = None
+        self._logins: list[Login] = []
+        self._count = 0
+        self.line = ""  # a good entry of alice's, for tests that spoil it
         self._places = {"records": str(self.records), "work": str(self.work), "signing": str(self.signing)}
         self._holder = self._namespace()
         self.configure()
@@ -81,13 +96,24 @@ class PamHouse:
         """The words before a command that let it see these accounts."""
         return ["nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt"]
 
-    def start(self, **house: object) -> None:
-        """Start the service, or start it anew; ``house`` are further fields of conversation.House."""
-        said = {"config": str(self.settings), "socket": str(self.socket), "places": self._places, "house": house}
+    def shift(self, boot: float = 0.0, wall: float = 0.0) -> None:
+        """From now on the service's clocks are off by so many seconds: as if the machine had slept, or its wall clock
+        had been set."""
+        new = self._clocks.with_suffix(".new")
+        new.write_text(f"{boot} {wall}")
+        new.replace(self._clocks)
+
+    def start(self, **environ: str) -> None:
+        """Start the service, or start it anew."""
+        said = {
+            "config": str(self.settings), "socket": str(self.socket), "places": self._places,
+            "approvals": str(self.root / "approvals"), "clocks": str(self._clocks),
+        }  # fmt: skip
         with self.log.open("ab") as log:
             self.service = subprocess.Popen(
                 [*self.enter, sys.executable, "-c", SERVE, json.dumps(said)],
-                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}, cwd="/", start_new_session=True,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"} | environ,
+                cwd="/", start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
             )  # fmt: skip
         until(self._listens, "the service")
@@ -111,15 +137,26 @@ class PamHouse:
         connection.settimeout(PATIENCE)
         with _acting_as(uid):  # SO_PEERCRED is who connects
             connection.connect(str(self.socket))
+        self._logins.append(Login(connection))
         if packet:
-            connection.send(packet)
-        return Login(connection)
+            with contextlib.suppress(BrokenPipeError):  # refused before it had said anything
+                connection.send(packet)
+        return self._logins[-1]
 
-    def key(self, user: str, *options: str, algorithm: str = "future-default") -> str:
-        """A new key of this account without a passphrase; its fingerprint."""
-        self.gpg(user, *options, "--quick-gen-key", f"{user}@example.org", algorithm, "default", "never")
+    def key(
+        self, user: str, *options: str, algorithm: str = "future-default", use: str = "default", expires: str = "never"
+    ) -> str:
+        """A new key of this account without a passphrase; its fingerprint. ``options`` are gpg's."""
+        before = self._keys(user)
+        self._count += 1
+        address = f"{user}+{self._count}@example.org"
+        self.gpg(user, *options, "--quick-gen-key", address, algorithm, use, expires)
+        (new,) = self._keys(user) - before
+        return new
+
+    def _keys(self, user: str) -> set[str]:
         listing = self.gpg(user, "--list-keys", "--with-colons").decode()
-        return re.findall(r"^fpr:+([0-9A-F]{40}):", listing, re.MULTILINE)[0]
+        return set(re.findall(r"^pub:.*\n(?:fpr):+([0-9A-F]{40}):", listing, re.MULTILINE))
 
     def gpg(self, user: str, *arguments: str, feed: bytes = b"") -> bytes:
         """Run gpg as an account, in its home."""
@@ -175,9 +212,22 @@ class PamHouse:
         pid = self.service.pid
         return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
+    def quiet(self) -> None:
+        """End all logins, wait until no conversation is left, and forget what was logged."""
+        for login in self._logins:
+            login.close()
+        self._logins.clear()
+        until(lambda: not self.children(), "the end of all conversations")
+        os.truncate(self.log, 0)
+
+    def see(self, script: str) -> None:
+        """Change what the service sees of the machine, by a shell script with mounts."""
+        subprocess.run([*self.enter, "sh", "-ec", script], check=True, timeout=30, stdin=subprocess.DEVNULL)
+
     def clear(self) -> None:
         """End the service and everything that its accounts left running."""
         with contextlib.suppress(AssertionError):
+            self.quiet()
             self.stop()
         for pid in self._processes():
             with contextlib.suppress(ProcessLookupError):
