@@ -83,6 +83,14 @@ def test_it_depends_on_the_one_python_it_was_made_for(tree: Path) -> None:
     assert [path.name for path in (tree / PREFIX / "lib").iterdir()] == [f"python{VERSION}"]
 
 
+def test_it_has_the_pam_module_where_libpam_looks(tree: Path) -> None:
+    """``pam_unlatch.so`` in a line of /etc/pam.d is found without a path, and nobody's ``make pam`` is needed."""
+    (module,) = tree.glob("usr/lib/*/security/*")
+    assert (module.name, module.stat().st_mode & 0o7777) == ("pam_unlatch.so", 0o644)
+    installed = [Path(f"/{module.parent.relative_to(tree)}", name) for name in ("pam_unix.so", "pam_permit.so")]
+    assert any(path.exists() for path in installed)
+
+
 def test_everything_is_roots(packages: Packages) -> None:
     """Every file belongs to root, nobody else may write to it, and none runs with more rights than its caller."""
     listing = subprocess.run(
