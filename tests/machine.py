@@ -144,7 +144,7 @@ class Machine:
 
     def shell(self, script: str, *, user: str = "", check: bool = True, **environ: str) -> Done:
         """Run a shell script in the machine."""
-        return self.run("sh", "-euc", script, user=user, check=check, **environ)
+        return self.run("sh", "-euc", script, user=user, feed=b"", check=check, **environ)
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write one of root's files in the machine."""
