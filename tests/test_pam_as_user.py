@@ -200,6 +200,17 @@ def test_only_root_acts_as_others() -> None:
     assert why(lambda: as_user.call(ALICE._replace(uid=UID + 1), lambda: b"no")) == "only root can look as alice"
 
 
+def test_root_looks_as_itself() -> None:
+    """Its own entry is read like any other's: with its rights, and without a way to give them to what it starts."""
+
+    def look() -> bytes:
+        status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return json.dumps([os.getuid(), status["NoNewPrivs"], sorted(os.environ)]).encode()
+
+    told = json.loads(as_user.call(Account("root", 0, 0, "/root"), look))
+    assert told == [0, "1", ["HOME", "LANG", "LOGNAME", "PATH", "USER"]]
+
+
 def test_a_uid_stands_for_its_account() -> None:
     """Where there is none, nothing is done."""
     daemon = find("daemon")
