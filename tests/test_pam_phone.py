@@ -19,8 +19,9 @@ from real import absent, real
 from waiting import until
 
 from unlatch.ask import Asker
-from unlatch.errors import Refused
+from unlatch.errors import Denied, Expired, NoBroker, Refused, Withdrawn
 from unlatch.pam import phone
+from unlatch.pam.errors import Gone
 from unlatch.prompt import Prompt
 
 ARMOUR = "-----BEGIN PGP MESSAGE-----\n\nhF4DAAAAAAAAAAASAQdAnotreally\n=abcd\n-----END PGP MESSAGE-----\n"
@@ -319,6 +320,29 @@ def test_another_uid_cannot_ask_about_logins(broker: Broker) -> None:
         for place in places:
             place.chmod(0o700)
     assert broker.rung() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (Denied(), ("no", "denied in the chat")),
+        (Expired(), ("failed", "nobody answered the prompt in time")),
+        (Withdrawn(), ("failed", "the prompt was withdrawn")),
+        (Refused("quota", "too often"), ("failed", "the broker refuses it: too often (quota)")),
+        (Refused("\n", "a\x1b[2J\nuser=root"), ("failed", "the broker refuses it: a [2J user=root ()")),
+        (NoBroker(["/run/unlatch/broker.sock: no"]), ("failed", "/run/unlatch/broker.sock: no")),
+        (ValueError("quotes a secret"), ("failed", "unforeseen ValueError")),
+        (Gone(), None),
+        (BrokenPipeError(), None),
+    ],
+)  # fmt: skip
+def test_no_end_of_a_prompt_but_a_yes_is_a_yes(error: Exception, told: tuple[str, str] | None) -> None:
+    """Whatever ends the asker is a no or a failure in one printable line, or nothing if nobody is there to hear it."""
+
+    def end() -> None:
+        raise error
+
+    assert phone._failure(end) == told
 
 
 def asking(broker: Broker, account: str = "", *, silent: bool = False) -> tuple[Asker, str]:
