@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from house import UNLATCH
-from pam_desk import PATH, Forge
+from pam_desk import LONG_AGO, PATH, Forge
 from real import real
 
 ALICE, WORKER = 4321, 4322
@@ -94,11 +94,14 @@ class Host:
         rows: list[dict[str, object]] = json.loads(self.run("list", "--json")[1])
         return rows
 
+    def enter(self, *words: str) -> None:
+        """Run a command as root where the namespace's files are."""
+        namespace = f"--mount=/proc/{self._holder.pid}/ns/mnt"
+        subprocess.run(["nsenter", namespace, *words], capture_output=True, check=False, timeout=60)
+
     def close(self) -> None:
         """End the namespace, and the agent of the signing key in it."""
-        enter = ["nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt"]
-        home = "/var/lib/unlatch-pam/gnupg"
-        subprocess.run([*enter, "gpgconf", "--homedir", home, "--kill", "all"], capture_output=True, check=False)
+        self.enter("gpgconf", "--homedir", "/var/lib/unlatch-pam/gnupg", "--kill", "all")
         self._holder.communicate(timeout=10)
         shutil.rmtree(self.root)
 
@@ -108,6 +111,7 @@ def forge() -> Iterator[Forge]:
     forge = Forge()
     forge.make("alice")
     forge.make("spare")
+    forge.make("expired", "future-default", "default", "1d", options=("--faked-system-time", LONG_AGO))
     forge.make("revoked")
     forge.revoke("revoked")
     yield forge
@@ -233,6 +237,27 @@ def test_list_names_what_is_wrong(host: Host) -> None:
     assert told["alice"] == f"/etc/unlatch/pam/alice: belongs to uid {ALICE}"
     assert told["daemon"].startswith("/etc/unlatch/pam/daemon:1: ")
     assert told["gone"] == "there is no such account"
+
+
+def test_list_sees_what_has_gone_bad_since(host: Host) -> None:
+    """A key that expired, another in its place, a signing key that is gone; only root can ask for that."""
+    host.does("sign-key", "logins@db01.example")
+    host.does("enrol", "alice", host.has("alice"), "--sign-as", "logins@db01.example")
+    assert host.run("list")[0] == 0
+    path = host.etc / "unlatch" / "pam" / "alice"
+    kept = path.read_bytes()
+    old = host.forge.keys["expired"]
+    block = host.forge.block("expired")
+    path.write_bytes(f"{old} notrust nosign none\n".encode() + block)
+    assert host.rows()[0]["trouble"] == f"the key {old} is expired"
+    path.write_bytes(kept.partition(b"-----")[0] + block)
+    assert "is another one, or none" in str(host.rows()[0]["trouble"])
+    path.write_bytes(kept)
+    code, out, _ = host.run("list", uid=ALICE)
+    assert (code, "signed by" in out) == (0, True)
+    host.enter("rm", "-r", "/var/lib/unlatch-pam")
+    assert "to sign with" in str(host.rows()[0]["trouble"])
+    assert host.run("list")[0] == 1
 
 
 def test_the_signing_key_is_made_once(host: Host) -> None:

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import subprocess  # not late: who runs gpg may not be able to read our files any more
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from unlatch.pam import entry
@@ -68,55 +68,54 @@ def find(homedir: str, word: str, *, trust: bool) -> tuple[str, bytes]:
     return key.fingerprint, block.rstrip(b"\n")
 
 
+def check(work: str, keys: Sequence[tuple[str, bytes]]) -> bytes:
+    """Say nothing if each block is the one key of its fingerprint, and somebody could encrypt to it now.
+
+    Here and below ``work`` is a directory that does not exist yet, and does not afterwards.
+
+    Raises:
+        Unfit
+    """
+    with _directory(work):
+        for fingerprint, block in keys:
+            _check_block(work, fingerprint, block)
+    return b""
+
+
 def pick(work: str, content: bytes, word: str) -> tuple[str, bytes]:
     """Fingerprint and armoured block of the one key in a file, which must be the one that a word stands for.
-
-    ``work`` is a directory that does not exist yet, and does not afterwards.
 
     Raises:
         Unfit: the file holds no key, several, or another one; nobody can encrypt to it.
     """
-    try:
-        os.mkdir(work, 0o700)
-        with contextlib.ExitStack() as opened:
-            file = _memory_file(opened, content)
-            key = _only(work, file, word)
-            judge(key, word, "E")
-            os.lseek(file, 0, os.SEEK_SET)
-            options = ("--no-keyring", *_ANY_TRUST, "--enable-special-filenames", "--armor")
-            importing = ("--import-options", "import-export,import-minimal", "--import", "--", f"-&{file}")
-            block = _gpg(work, (*options, *importing), "gpg cannot read the key", most=MAX_BLOCK, files=[file])
-    except OSError as error:
-        raise Unfit(f"{work}: {reason(error)}") from None
-    finally:
-        clear(work)
+    with _directory(work), contextlib.ExitStack() as opened:
+        file = _memory_file(opened, content)
+        key = _only(work, file, word)
+        judge(key, word, "E")
+        os.lseek(file, 0, os.SEEK_SET)
+        options = ("--no-keyring", *_ANY_TRUST, "--enable-special-filenames", "--armor")
+        importing = ("--import-options", "import-export,import-minimal", "--import", "--", f"-&{file}")
+        block = _gpg(work, (*options, *importing), "gpg cannot read the key", most=MAX_BLOCK, files=[file])
     return key.fingerprint, block.rstrip(b"\n")
 
 
 def encrypt(work: str, text: bytes, keys: Sequence[tuple[str, bytes]], signing: str = "", sign_as: str = "") -> str:
     """``text`` as an armoured message for these keys (fingerprint, block) and no others.
 
-    ``work`` is a directory that does not exist yet, and does not afterwards; ``signing`` the home of the key that is
-    named by ``sign_as``.
+    ``signing`` is the home of the key that is named by ``sign_as``.
 
     Raises:
         Unfit: a block is not the one key of its fingerprint, nobody can encrypt to it, or gpg fails.
     """
-    try:
-        os.mkdir(work, 0o700)
+    with _directory(work), contextlib.ExitStack() as opened:
         for fingerprint, block in keys:
             _check_block(work, fingerprint, block)
-        with contextlib.ExitStack() as opened:
-            files = [_memory_file(opened, block) for _, block in keys]
-            recipients = [word for file in files for word in ("--recipient-file", f"-&{file}")]
-            how = ("--enable-special-filenames", "--compress-algo", "none", "--armor", *recipients)
-            home, sign = (signing, _signing(signing, sign_as)) if sign_as else (work, ("--no-keyring",))
-            arguments = (*_ANY_TRUST, *how, *sign, "--encrypt")
-            said = _gpg(home, arguments, "gpg cannot encrypt", feed=text, most=MAX_MESSAGE, files=files)
-    except OSError as error:
-        raise Unfit(f"{work}: {reason(error)}") from None
-    finally:
-        clear(work)
+        files = [_memory_file(opened, block) for _, block in keys]
+        recipients = [word for file in files for word in ("--recipient-file", f"-&{file}")]
+        how = ("--enable-special-filenames", "--compress-algo", "none", "--armor", *recipients)
+        home, sign = (signing, _signing(signing, sign_as)) if sign_as else (work, ("--no-keyring",))
+        arguments = (*_ANY_TRUST, *how, *sign, "--encrypt")
+        said = _gpg(home, arguments, "gpg cannot encrypt", feed=text, most=MAX_MESSAGE, files=files)
     message = said.decode("ascii", "replace")
     if not message.startswith("-----BEGIN PGP MESSAGE-----\n") or not message.endswith("-----END PGP MESSAGE-----\n"):
         raise Unfit("gpg gave no message")
@@ -189,6 +188,18 @@ def parse(listing: bytes) -> list[Key]:
             name = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), columns[9])
             keys[-1] = keys[-1]._replace(names=(*keys[-1].names, (columns[1], name)))
     return [key for key in keys if key.fingerprints]
+
+
+@contextlib.contextmanager
+def _directory(work: str) -> Iterator[None]:
+    """A home for one run of gpg, which wants to make a trust database even where none plays a part."""
+    try:
+        os.mkdir(work, 0o700)
+        yield
+    except OSError as error:
+        raise Unfit(f"{work}: {reason(error)}") from None
+    finally:
+        clear(work)
 
 
 def _the_one(homedir: str, word: str, model: Sequence[str]) -> Key:

@@ -73,6 +73,17 @@ def encrypt(account: Account, plain: bytearray, keys: Keys, sign_as: str, places
     return made.decode("ascii")
 
 
+def check(keys: Keys, sign_as: str, places: Places, name: str) -> None:
+    """Whether a message could be made now: no key has expired since it was stored, and the signing key is there.
+
+    Raises:
+        Unfit: it could not; which key, and why.
+    """
+    _in_work(places, name, lambda work: gpg.check(work, keys), 0)
+    if sign_as and signer(sign_as, places) is None:
+        raise Unfit(f"{places.signing}: no key {sign_as} to sign with (unlatch pam sign-key)")
+
+
 def key_in(content: bytes, word: str, places: Places, name: str) -> tuple[str, bytes]:
     """The one key in a file, which must be the one that ``word`` stands for.
 
