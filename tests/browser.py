@@ -4,10 +4,12 @@ Trust is real: the authority of the test's Caddy stands in the NSS database of C
 name, a wrong chain or an expired certificate is refused as always. Nothing is ignored and nothing is pinned.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwright, expect
@@ -75,6 +77,14 @@ class Chromium:
         certutil = [real("certutil"), "-d", f"sql:{database}"]
         subprocess.run([*certutil, "-N", "--empty-password"], check=True)
         subprocess.run([*certutil, "-A", "-n", authority.stem, "-t", "C,,", "-i", str(authority)], check=True)
+
+
+@contextlib.contextmanager
+def headless(playwright: Playwright, *authorities: Path) -> Iterator[Browser]:
+    """A browser that trusts these authorities, and is gone afterwards."""
+    chromium = Chromium(playwright, *authorities)
+    with contextlib.closing(chromium), contextlib.closing(chromium.headless()) as browser:
+        yield browser
 
 
 class Tab:

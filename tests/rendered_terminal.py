@@ -71,6 +71,13 @@ class Tmux:
         return subprocess.run(command, env=self._environ, check=True, capture_output=True, timeout=30, text=True).stdout
 
 
+def replay(columns: int, rows: int, screen: str, folder: Path) -> Tmux:
+    """A terminal that was sent all this, and now waits."""
+    sent = folder / "sent"
+    sent.write_text(screen)
+    return Tmux(columns, rows, ["cat", str(sent), "-"])
+
+
 def _marked(lines: list[str]) -> str:
     """Lines with the one pair of colours that we use, as HTML; everything else keeps the terminal's own."""
     inside, marked = False, []

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import Chromium
+from browser import headless
 from pam_message import CURVE, RSA, TEXT, Keys
 from playwright.sync_api import Browser, Playwright
 from qr_reader import read
@@ -39,11 +39,8 @@ def keys() -> Iterator[Keys]:
 
 @pytest.fixture(scope="module")
 def browser(playwright: Playwright) -> Iterator[Browser]:
-    chromium = Chromium(playwright)
-    browser = chromium.headless()
-    yield browser
-    browser.close()
-    chromium.close()
+    with headless(playwright) as browser:
+        yield browser
 
 
 def photographed(

@@ -1,13 +1,12 @@
 """A whole login by its page: what the session shows leads a browser there, and what is read there opens."""
 
-import contextlib
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import Chromium, Tab
+from browser import Tab, headless
 from certificates import issued
 from pam_house import USERS, PamHouse, Word
 from pam_page import holds
@@ -54,8 +53,7 @@ def test_a_login_by_its_page(house: PamHouse, playwright: Playwright, tmp_path: 
     assert found
     name, password, link = found.groups()
     assert read(picture(pixels(code.text, dark=True), tmp_path / "session.png")) == link
-    chromium = Chromium(playwright, authority)
-    with contextlib.closing(chromium), contextlib.closing(chromium.headless()) as browser:
+    with headless(playwright, authority) as browser:
         context = browser.new_context(http_credentials={"username": name, "password": password})
         tab = Tab(context, link)
         tab.shows("A login waits for your response")
