@@ -100,9 +100,11 @@ class Acceptor:
                 connection.setsockopt(socket.SOL_SOCKET, option, 1)
         task = self._loop.create_task(self._connect(connection))
         self._welcoming[task] = None
-        task.add_done_callback(self._welcoming.pop)
+        task.add_done_callback(lambda done: self._welcoming.pop(done, None))
         if self._tls and len(self._welcoming) > MOST_HANDSHAKES:
-            next(iter(self._welcoming)).cancel()
+            oldest = next(iter(self._welcoming))
+            del self._welcoming[oldest]
+            oldest.cancel()
 
     async def _connect(self, connection: socket.socket) -> None:
         connection.setblocking(False)
