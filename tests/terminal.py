@@ -1,5 +1,6 @@
 """A person at a terminal: a program with a pseudo terminal of its own as its controlling terminal."""
 
+import codecs
 import os
 import select
 import subprocess
@@ -27,6 +28,7 @@ class Terminal:
     ) -> None:
         self._master, far = pair or os.openpty()
         self.screen = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a read may end within a character
         self._seen = 0
         self._process = subprocess.Popen(
             [*enter, "/usr/bin/setsid", "--ctty", "--wait", *map(str, command)],
@@ -76,5 +78,5 @@ class Terminal:
             data = os.read(self._master, 4096)
         except OSError:  # EIO: the last program has closed the terminal
             return False
-        self.screen += data.decode("utf-8", "replace").replace("\r\n", "\n")
+        self.screen += self._decoder.decode(data).replace("\r\n", "\n")
         return bool(data)
