@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,6 +187,14 @@ static bool ask(pam_handle_t *pamh, int fd, int style, const char *prompt)
     return answered;
 }
 
+/* sudo blocks Ctrl-C while PAM works. Who pressed it is heard whenever the service says "wait". */
+static bool interrupted(void)
+{
+    sigset_t pending;
+
+    return sigpending(&pending) == 0 && (sigismember(&pending, SIGINT) == 1 || sigismember(&pending, SIGQUIT) == 1);
+}
+
 /* Rule 3: do what the service says, up to its end. */
 static int obey(pam_handle_t *pamh, int fd, int seconds)
 {
@@ -196,22 +205,23 @@ static int obey(pam_handle_t *pamh, int fd, int seconds)
     for (int count = 0; count < MOST_PACKETS; count++) {
         const long long silence = now() + seconds * 1000LL;
         const size_t size = receive(fd, packet, silence < end ? silence : end);
-        bool done = true;
+        bool went_on = true; /* the person did */
 
         switch (read_word(packet, size, &text)) {
         case SAY:
-            done = show(pamh, PAM_TEXT_INFO, text);
+            went_on = show(pamh, PAM_TEXT_INFO, text);
             break;
         case WARN:
-            done = show(pamh, PAM_ERROR_MSG, text);
+            went_on = show(pamh, PAM_ERROR_MSG, text);
             break;
         case ASK:
-            done = ask(pamh, fd, PAM_PROMPT_ECHO_ON, text);
+            went_on = ask(pamh, fd, PAM_PROMPT_ECHO_ON, text);
             break;
         case HIDE:
-            done = ask(pamh, fd, PAM_PROMPT_ECHO_OFF, text);
+            went_on = ask(pamh, fd, PAM_PROMPT_ECHO_OFF, text);
             break;
         case WAIT:
+            went_on = !interrupted();
             break;
         case ALLOW:
             return PAM_SUCCESS;
@@ -220,10 +230,11 @@ static int obey(pam_handle_t *pamh, int fd, int seconds)
         case FAIL:
             return PAM_AUTHINFO_UNAVAIL;
         case GARBAGE:
-            pam_syslog(pamh, LOG_ERR, "login denied: the service %s", size ? "made no sense" : "left or was silent");
+            pam_syslog(pamh, LOG_ERR, "login denied: the service %s",
+                       size ? "made no sense" : "left, was silent, or said too much at once");
             return unavailable(pamh);
         }
-        if (!done)
+        if (!went_on)
             return PAM_AUTH_ERR;
     }
     pam_syslog(pamh, LOG_ERR, "login denied: the service said too much");

@@ -84,6 +84,7 @@ class Stack:
         signals: float = 0,
         speed: int = 1,
         mute: bool = False,
+        pressed: str = "",
         preload: tuple[str, ...] = (),
         outside: dict[str, str] | None = None,
         before: tuple[str, ...] = (),
@@ -92,10 +93,11 @@ class Stack:
 
         ``environ`` is PAM's, ``outside`` the process's. ``closed`` descriptors are not open in it; ``signals`` come
         every so many seconds; CLOCK_BOOTTIME runs ``speed`` times as fast. ``mute``: no text can be shown. ``before``:
-        words before the interpreter.
+        words before the interpreter. ``pressed``: the name of a signal that is blocked, and comes before PAM begins.
         """
         script = {
             "directory": str(self.root), "operations": operations, "environ": environ or {}, "mute": mute,
+            "pressed": pressed,
             "closed": closed, "items": {"user": "alice"} if items is None else items, "signals": signals,
             "answers": [Answer(each) if isinstance(each, str) else each for each in answers],
         }  # fmt: skip
@@ -202,6 +204,9 @@ def main() -> None:
     if script["signals"]:
         signal.signal(signal.SIGALRM, lambda *_: None)
         signal.setitimer(signal.ITIMER_REAL, script["signals"], script["signals"])
+    if script["pressed"]:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.Signals[script["pressed"]]])
+        os.kill(os.getpid(), signal.Signals[script["pressed"]])
     pam = ctypes.CDLL("libpam.so.0")
     person = _Person([Answer(*each) for each in script["answers"]], mute=script["mute"])
     converse = _Converse(_CONV(person.converse), None)

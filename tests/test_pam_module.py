@@ -155,7 +155,9 @@ def test_an_end_in_the_middle(alice: Stack, service: ScriptedPamService) -> None
     service.play(PROMPT)
     came = alice.login("0aZ")
     assert (came.code, came.texts) == (AUTHINFO_UNAVAIL, ["Response: ", UNCONFIRMED])
-    assert came.log == ["pam_unlatch(unlatch-test:auth): login denied: the service left or was silent"]
+    assert came.log == [
+        "pam_unlatch(unlatch-test:auth): login denied: the service left, was silent, or said too much at once"
+    ]
 
 
 def test_an_end_before_a_word(alice: Stack, service: ScriptedPamService) -> None:
@@ -425,7 +427,9 @@ def test_no_path_of_a_socket(stack: Make, path: str) -> None:
     assert len(came.log) == 1
 
 
-@pytest.mark.parametrize("timeout", ["0", "-1", "3601", "1x", "x", "", "0x10", "99999999999999999999", "1.5", "+5", "36000"])
+@pytest.mark.parametrize(
+    "timeout", ["0", "-1", "3601", "1x", "x", "", "0x10", "99999999999999999999", "1.5", "+5", "36000"]
+)
 def test_no_number_of_seconds(stack: Make, service: ScriptedPamService, timeout: str) -> None:
     """A mistake in the line lets nobody in, and says so in the log."""
     came = stack(f"socket={service.path}", f"timeout={timeout}").login()
@@ -446,6 +450,17 @@ def test_signals_do_not_disturb(alice: Stack, service: ScriptedPamService) -> No
     came = alice.login(signals=0.01)
     assert came.code == AUTHINFO_UNAVAIL
     assert 1 <= came.seconds < 10
+
+
+def test_ctrl_c_is_heard_where_it_is_blocked(alice: Stack, service: ScriptedPamService) -> None:
+    """sudo blocks it while PAM works: at the next "wait" the login is over, so that nobody sits out the window."""
+    service.play(PROMPT, Line.hear, b"wait\0", Line.hear)
+    for pressed in ("SIGINT", "SIGQUIT"):
+        came = alice.login("", pressed=pressed)
+        assert (came.code, came.texts) == (AUTH_ERR, ["Response: "])
+        assert service.heard[2] == b""
+    service.play(PROMPT, Line.hear, b"wait\0", ALLOW)
+    assert alice.login("", pressed="SIGUSR1").code == SUCCESS
 
 
 @pytest.mark.parametrize("closed", [(0,), (0, 1, 2)], ids=str)
