@@ -274,6 +274,8 @@ def test_an_address_of_another_host_has_no_page(armour: str, ports: tuple[int, i
         assert page.why.endswith("cannot assign requested address")
     with served(armour, PLAIN, ports=ports, address="") as page:
         assert page.why == "no page: [pam] web_address is not set"
+    with served(armour, PLAIN, ports=ports, address="::") as page:
+        assert page.why.startswith("no page: [pam] web_host must say what links name")
 
 
 def test_links_name_the_host_that_the_settings_name(armour: str, ports: tuple[int, int]) -> None:

@@ -28,6 +28,7 @@ NAME_LENGTH = 6
 PASSWORD_LENGTH = 12  # 60 bits
 START_SECONDS = 5.0
 _MAX_SAID = 300
+_EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104
 _BACKLOG = 128
 
 
@@ -85,6 +86,8 @@ def open_page(
     asks, encrypts = WEB[web]
     if not settings.pam_web_address:
         raise Unfit("no page: [pam] web_address is not set")
+    if not settings.pam_web_host and settings.pam_web_address in _EVERY_ADDRESS:
+        raise Unfit("no page: [pam] web_host must say what links name when web_address is every address")
     if encrypts and tls is None:
         raise Unfit("no page: there is no TLS key")
     path = f"/{_draw(random, PATH_LENGTH)}"
