@@ -23,6 +23,7 @@ from waiting import PATIENCE, until
 
 GPG = ("gpg", "--batch", "--quiet", "--no-tty", "--pinentry-mode", "loopback", "--passphrase", "")
 ARMOUR = re.compile(r"-----BEGIN PGP MESSAGE-----.*?-----END PGP MESSAGE-----", re.DOTALL)
+PASSWORDS = "@include common-auth\n"
 MODULE = "auth required pam_unlatch.so"
 # As Debian's own for each of them, shortened to what opens no user session of systemd's: that takes a second a login.
 REST = "account required pam_unix.so\nsession required pam_permit.so\n"
@@ -54,6 +55,7 @@ notify = ["{name}"]
 command = {command}
 end_to_end = true
 """
+SUDOERS = "bob ALL=(ALL) ALL\nDefaults timestamp_timeout=0\n"
 SSHD = """\
 UsePAM yes
 KbdInteractiveAuthentication yes
@@ -96,7 +98,7 @@ class Holder:
     def fingerprint(self) -> str:
         """The key's, in full."""
         listing = self._gpg("--list-keys", "--with-colons").decode()
-        return re.findall(r"^fpr:+([0-9A-F]{40}):", listing, re.MULTILINE)[0]
+        return str(re.findall(r"^fpr:+([0-9A-F]{40}):", listing, re.MULTILINE)[0])
 
     def learn(self, public: str) -> None:
         """Import a key, such as the one that the server signs with."""
@@ -161,7 +163,10 @@ class LoginHouse:
         self._start_sshd()
         self.phones = {name: self._phone(name) for name in PEOPLE}
         self.configure()
+        files = {name: self.root / "etc/pam.d" / name for name in SERVICES}
+        self._debian = {name: file.read_text() for name, file in files.items() if file.exists()}
         self.stack()
+        machine.write("/etc/sudoers.d/logins", SUDOERS, 0o440)
         self.alice, self.bob, self.carol = (self.holder(name, kind) for name, kind in NAMES.items())
         for holder in (self.alice, self.bob, self.carol):
             self.enrol(holder.name, holder)
@@ -182,10 +187,19 @@ class LoginHouse:
             auth = "".join(f"{line}\n" for line in lines or (MODULE,))
             self.machine.write(f"/etc/pam.d/{name}", f"{auth}{REST}")
 
+    def debian(self, service: str, line: str) -> None:
+        """Debian's own file with this line below the password's, as docs/logins.md says."""
+        self.machine.write(f"/etc/pam.d/{service}", self._debian[service].replace(PASSWORDS, f"{PASSWORDS}{line}\n"))
+
     def settle(self) -> None:
-        """After a test: every login has ended and left nothing behind; everything is as before."""
-        until(lambda: not self.conversations(), "the end of all conversations")
-        assert list((self.root / "run/unlatch-pam-work").iterdir()) == []
+        """After a test: every login has ended and left nothing behind; then everything is as before."""
+        try:
+            until(lambda: not self.conversations(), "the end of all conversations")
+            assert list((self.root / "run/unlatch-pam-work").iterdir()) == []
+        finally:
+            self._restore()
+
+    def _restore(self) -> None:
         self.configure()
         self.stack()
         for path in (self.root / RECORDS).iterdir():
@@ -196,7 +210,8 @@ class LoginHouse:
             for message in phone.directory.iterdir():
                 message.unlink()
         forget = "rm -rf /home/*/.auth_gpg /home/*/.gnupg /run/unlatch-pam-approvals/*"
-        self.machine.shell(f"{forget}; systemctl start unlatch-pam.socket")
+        end = "systemctl stop unlatch-pam.service" if self.conversations() else ":"
+        self.machine.shell(f"{forget}; {end}; systemctl start unlatch-pam.socket")
         self.lines()
 
     def conversations(self) -> list[str]:
