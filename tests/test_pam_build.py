@@ -54,7 +54,8 @@ def test_it_is_hardened(pam_module: Path) -> None:
     assert re.search(r"GNU_STACK .* RW +0x", headers)
     assert not re.search(r"LOAD .* RWE ", headers)
     used = said(real("nm"), "--dynamic", "--undefined-only", pam_module)
-    assert {"__stack_chk_fail", "__explicit_bzero_chk", "__memcpy_chk"} <= set(re.findall(r"U (\w+)", used))
+    assert "U __stack_chk_fail" in used
+    assert re.search(r"U __(?!stack)\w+_chk", used)  # which ones is the compiler's choice
 
 
 def test_what_it_names_and_needs(pam_module: Path) -> None:
@@ -71,7 +72,7 @@ def test_what_it_names_and_needs(pam_module: Path) -> None:
 def test_it_never_reads_what_the_caller_of_sudo_sets(pam_module: Path) -> None:
     """No environment, no files, no programs: what it calls is short enough to be listed."""
     used = set(re.findall(r"U (\w+)@", said(real("nm"), "--dynamic", "--undefined-only", pam_module)))
-    assert {name.removeprefix("__").removesuffix("_chk") for name in used} - {"stack_chk_fail", "errno_location"} == {
+    assert {name.removeprefix("__").removesuffix("_chk") for name in used} - {"stack_chk_fail", "errno_location"} <= {
         "abort", "clock_gettime", "close", "connect", "explicit_bzero", "fcntl", "free", "getsockopt", "lstat",
         "memcpy", "memset", "pam_get_item", "pam_get_user", "pam_getenv", "pam_prompt", "pam_syslog", "poll", "recv",
         "send", "sendmsg", "setsockopt", "sigismember", "sigpending", "socket", "strcmp", "strlen",

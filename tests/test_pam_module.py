@@ -55,7 +55,13 @@ def service() -> Iterator[ScriptedPamService]:
 
 @pytest.fixture
 def alice(stack: Make, service: ScriptedPamService) -> Stack:
-    """Where alice logs in; silence is believed for a second only."""
+    """Where alice logs in."""
+    return stack(f"socket={service.path}")
+
+
+@pytest.fixture
+def impatient(stack: Make, service: ScriptedPamService) -> Stack:
+    """Where alice logs in, and a second of silence is the end."""
     return stack(f"socket={service.path}", "timeout=1")
 
 
@@ -180,10 +186,10 @@ def test_the_last_words_survive_an_answer_that_nobody_read(alice: Stack, service
     assert (came.code, came.texts) == (AUTH_ERR, ["Response: ", "unlatch: too late"])
 
 
-def test_a_silent_service(alice: Stack, service: ScriptedPamService) -> None:
+def test_a_silent_service(impatient: Stack, service: ScriptedPamService) -> None:
     """It hangs, and the login ends after the time that the line allows."""
     service.play(Line.hang)
-    came = alice.login()
+    came = impatient.login()
     assert (came.code, came.texts) == (AUTHINFO_UNAVAIL, [UNCONFIRMED])
     assert 1 <= came.seconds < 10
 
@@ -203,17 +209,17 @@ def test_a_service_that_hears_nothing(stack: Make, tmp_path: Path) -> None:
     assert codes == [AUTHINFO_UNAVAIL] * 2
 
 
-def test_a_service_that_says_wait_is_waited_for(alice: Stack, service: ScriptedPamService) -> None:
+def test_a_service_that_says_wait_is_waited_for(stack: Make, service: ScriptedPamService) -> None:
     """Each "wait" begins the silence anew."""
     pause = threading.Event()
 
     def slowly(line: Line) -> None:
-        for _ in range(4):
-            pause.wait(0.5)
+        for _ in range(6):
+            pause.wait(0.4)
             line.say(b"wait\0")
 
     service.play(slowly, ALLOW)
-    came = alice.login()
+    came = stack(f"socket={service.path}", "timeout=2").login()
     assert came.code == SUCCESS
     assert came.seconds > 2
 
@@ -438,7 +444,7 @@ def test_no_number_of_seconds(stack: Make, service: ScriptedPamService, timeout:
     assert service.logins == []
 
 
-def test_signals_do_not_disturb(alice: Stack, service: ScriptedPamService) -> None:
+def test_signals_do_not_disturb(alice: Stack, impatient: Stack, service: ScriptedPamService) -> None:
     """A hundred interrupted waits each second change nothing, neither for the right nor for the silent service."""
 
     def slowly(_: Line) -> None:
@@ -447,7 +453,7 @@ def test_signals_do_not_disturb(alice: Stack, service: ScriptedPamService) -> No
     service.play(PROMPT, Line.hear, slowly, ALLOW)
     assert alice.login("0aZ", signals=0.01).code == SUCCESS
     service.play(Line.hang)
-    came = alice.login(signals=0.01)
+    came = impatient.login(signals=0.01)
     assert came.code == AUTHINFO_UNAVAIL
     assert 1 <= came.seconds < 10
 

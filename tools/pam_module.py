@@ -25,8 +25,8 @@ FOREIGN = {
 }
 STRICT = ("-std=gnu11", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Wvla", "-Werror")
 HARD = (
-    "-O2", "-fstack-protector-strong", "-fstack-clash-protection", "-D_FORTIFY_SOURCE=2", "-fPIC", "-shared",
-    "-Wl,-z,relro,-z,now,-z,defs,-z,noexecstack,--as-needed",
+    "-O2", "-fstack-protector-strong", "-fstack-clash-protection", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2",
+    "-fPIC", "-shared", "-Wl,-z,relro,-z,now,-z,defs,-z,noexecstack,--as-needed",
 )  # fmt: skip
 CALLED = ("pam_get_item", "pam_get_user", "pam_getenv", "pam_prompt", "pam_syslog")
 
