@@ -14,7 +14,7 @@ from unlatch.pam import hangup, limits
 from unlatch.pam.hangup import Client
 from unlatch.pam.limits import Key, Limits
 
-ALICE = Key(0, "alice", "203.0.113.5")
+ALICE = Key(0, "alice", ("", "203.0.113.5"))
 
 
 def begin(crowd: Limits, key: Key, now: float = 0.0) -> str:
@@ -30,10 +30,20 @@ def test_one_address_cannot_take_an_account() -> None:
     crowd = Limits()
     assert not any(begin(crowd, ALICE) for _ in range(limits.PER_LOGIN))
     assert "16 logins of this account" in begin(crowd, ALICE)
-    assert not begin(crowd, ALICE._replace(remote="203.0.113.6"))
+    assert not begin(crowd, ALICE._replace(remote=("", "203.0.113.6")))
     assert not begin(crowd, ALICE._replace(account="bob"))
     crowd.leave(ALICE)
     assert not begin(crowd, ALICE)
+
+
+def test_one_origin_cannot_take_all_accounts() -> None:
+    """Whoever calls su again and again, for whomever, leaves the console and everybody else their logins."""
+    crowd = Limits()
+    begun = [begin(crowd, Key(0, f"user{number}", ("bob", ""))) for number in range(limits.PER_ORIGIN + 1)]
+    assert begun == [""] * limits.PER_ORIGIN + ["64 logins are open from there"]
+    assert not begin(crowd, Key(0, "user1"))
+    assert not begin(crowd, Key(0, "user1", ("carol", "")))
+    assert not begin(crowd, Key(0))
 
 
 def test_local_users_cannot_take_the_place_of_logins() -> None:
@@ -41,7 +51,8 @@ def test_local_users_cannot_take_the_place_of_logins() -> None:
     crowd = Limits()
     assert not any(begin(crowd, Key(uid)) for uid in range(1000, 1025) for _ in range(limits.PER_UID))
     assert "users other than root" in begin(crowd, Key(2000))
-    assert not any(begin(crowd, Key(0, f"user{number}")) for number in range(limits.ALL - limits.OTHERS))
+    others = range(limits.ALL - limits.OTHERS)
+    assert not any(begin(crowd, Key(0, "alice", ("", f"host{number}"))) for number in others)
     assert "200 logins" in begin(crowd, Key(0, "one more"))
 
 
@@ -78,8 +89,8 @@ def test_nobody_is_counted_twice_or_for_ever(events: list[tuple[int, bool]]) -> 
         if comes and not begin(crowd, Key(uid), float(number * 10)):
             inside.append(Key(uid))
             if number % 2:
-                crowd.rename(Key(uid), Key(uid, "alice", "here"))
-                inside[-1] = Key(uid, "alice", "here")
+                inside[-1] = Key(uid, "alice", ("", "here"))
+                crowd.rename(Key(uid), inside[-1])
         elif inside:
             crowd.leave(inside.pop())
     for key in inside:

@@ -247,7 +247,7 @@ def test_one_address_does_not_get_all_logins_of_an_account(house: PamHouse) -> N
     for login in open_ones:
         login.until_asked()
     assert house.login().end() == DENIED
-    house.logged("16 logins of this account are open from this address")
+    house.logged("16 logins of this account are open from there")
     assert answered(house, house.login(rhost="203.0.113.6")) == [ALLOW]
     for login in open_ones:
         login.close()

@@ -53,7 +53,9 @@ class House(NamedTuple):
 
 def converse(connection: socket.socket, hello: Hello, peer: runtime.Peer, house: House) -> None:
     """Hold the conversation, log how it ended, and say the last word. Raises nothing."""
-    channel = Channel(connection, house.clock, Client(peer.pid, hello.connection).gone)
+    # A connection that somebody else names is his own story, in a network that may be his own too.
+    client = Client(peer.pid, hello.connection if peer.uid == 0 else "")
+    channel = Channel(connection, house.clock, client.gone)
     word = "deny"
     try:
         outcome = _Conversation(channel, hello, peer, house).run()
@@ -125,8 +127,10 @@ class _Conversation:
             made = self._challenge() if self._options.mode != "approve" else None
             link = self._page(made) if made else None
             ways = _Ways(*self._ring(made), self._broker_page(made) if made else None)
+            until = self._house.clock() + self._settings.pam_seconds
             self._show(made, Link(ways.page.taken.link) if ways.page else link, ways)
-            return self._attempt(Login(made.response if made else None, ways.names, _by(made) if made else ""), ways)
+            attempt = Login(made.response if made else None, ways.names, _by(made) if made else "")
+            return self._attempt(attempt, ways, until)
 
     def _check_peer(self) -> None:
         """Root is believed; everybody else may ask for itself."""
@@ -234,8 +238,7 @@ class _Conversation:
             self._channel.say(rung)
         self._channel.ask(login.prompt(challenge=made is not None, ways=ways.names))
 
-    def _attempt(self, attempt: Login, ways: _Ways) -> Outcome:
-        until = self._house.clock() + self._settings.pam_seconds
+    def _attempt(self, attempt: Login, ways: _Ways, until: float) -> Outcome:
         watched = {way.fileno() for way in (ways.phone, ways.page) if way is not None}
         outcome = None
         while outcome is None:

@@ -1,8 +1,8 @@
 """How many conversations there may be. Pure; the clock is passed in.
 
-Root's logins come from strangers (sshd's clients) and share the most: one remote address cannot take them all, nor can
-local users, who may talk to the service as well. Other uids have few, and may not come and go as fast as they like,
-since each conversation is a line in the log.
+Root's logins come from strangers (sshd's clients, whoever calls su) and share the most: one of them cannot take them
+all, nor keep an account from being logged in to elsewhere. Local users may talk to the service as well: they have few,
+and may not come and go as fast as they like, since each conversation is a line in the log.
 """
 
 from collections import Counter, deque
@@ -10,18 +10,19 @@ from typing import NamedTuple
 
 ALL = 200
 OTHERS = 100  # of all, for everybody but root
-PER_LOGIN = 16  # of root's, for one account from one remote address
+PER_LOGIN = 16  # of root's, for one account from one origin: a remote address, or who called su here
+PER_ORIGIN = 64  # of root's, from one origin for whatever accounts
 PER_UID = 4  # of each other uid
 STARTS = 30  # of each other uid, within
 WITHIN_SECONDS = 60.0
 
 
 class Key(NamedTuple):
-    """Who asks, and for whom from where. Both are empty until a hello has said so."""
+    """Who asks, and for whom from where (``remote`` user and host). All are empty until a hello has said so."""
 
     uid: int
     account: str = ""
-    remote: str = ""
+    remote: tuple[str, str] = ("", "")
 
 
 class Limits:
@@ -37,14 +38,25 @@ class Limits:
         if self._open.total() >= ALL:
             return f"{ALL} logins are open"
         if key.uid == 0:
-            full = key.account and self._open[key] >= PER_LOGIN
-            return f"{PER_LOGIN} logins of this account are open from this address" if full else ""
+            return self._full_for_root(key)
         if sum(count for each, count in self._open.items() if each.uid) >= OTHERS:
             return f"{OTHERS} logins of users other than root are open"
         if sum(count for each, count in self._open.items() if each.uid == key.uid) >= PER_UID:
             return f"{PER_UID} logins of this uid are open"
         if len(self._recent(key.uid, now)) >= STARTS:
             return f"this uid began {STARTS} logins within a minute"
+        return ""
+
+    def _full_for_root(self, key: Key) -> str:
+        if not key.account:  # nobody has said yet for whom it is
+            return ""
+        if self._open[key] >= PER_LOGIN:
+            return f"{PER_LOGIN} logins of this account are open from there"
+        mine = [
+            count for each, count in self._open.items() if each.uid == 0 and each.remote == key.remote and each.account
+        ]
+        if sum(mine) >= PER_ORIGIN:
+            return f"{PER_ORIGIN} logins are open from there"
         return ""
 
     def enter(self, key: Key, now: float) -> None:

@@ -145,7 +145,7 @@ class Service:
             self._limits.leave(before)
             self._refuse(connection, peer, "no module of this release speaks like that")
             return
-        key = Key(peer.uid, hello.user, hello.rhost)
+        key = Key(peer.uid, hello.user, (hello.ruser, hello.rhost))
         full = self._limits.full(key, self._house.clock()) if peer.uid == 0 else ""
         if full:
             self._limits.leave(before)
