@@ -40,12 +40,13 @@ void pam_syslog(const pam_handle_t *pamh, int priority, const char *format, ...)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static char large[MAX_PACKET + 256];
-    bool sensible = true, allowed = false;
+    bool sensible = true, allowed = false, stays;
     const char *text;
     int ends[2], verdict;
 
     MUST(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
-    person = size ? data[0] : 0;
+    person = size ? data[0] & 7 : 0;
+    stays = size && data[0] & 8; /* the service says no more, but does not leave */
     for (size_t at = 1, sent = 0; at + 2 <= size && sent < 32; sent++) {
         size_t length = data[at] < size - at - 2 ? data[at] : size - at - 2;
         const bool padded = data[at + 1] == 1; /* a text that ends where no packet may reach */
@@ -61,7 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         allowed |= sensible && length == 6 && memcmp(large, "allow", 6) == 0;
         sensible &= length <= MAX_PACKET && read_word(large, length, &text) != GARBAGE;
     }
-    if (person & 8)
+    if (stays)
         shutdown(ends[1], SHUT_WR);
     else
         close(ends[1]);
@@ -69,7 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     MUST(verdict == PAM_SUCCESS || verdict == PAM_AUTH_ERR || verdict == PAM_AUTHINFO_UNAVAIL);
     MUST(verdict != PAM_SUCCESS || allowed);
     close(ends[0]);
-    if (person & 8)
+    if (stays)
         close(ends[1]);
     return 0;
 }
