@@ -14,7 +14,7 @@ import pytest
 from pam_desk import FACTS, LONG_AGO, UID, WORKER, Desk, Forge, uid_of
 from waiting import until
 
-from unlatch.pam import as_user, challenge, gpg, response, worker
+from unlatch.pam import as_user, certificate, challenge, response, worker
 from unlatch.pam.accounts import Account
 from unlatch.pam.errors import Unfit
 
@@ -149,7 +149,7 @@ def test_a_signed_challenge_names_the_server(desk: Desk) -> None:
 def test_the_signing_key_signs_and_does_nothing_else(desk: Desk) -> None:
     """Only the worker can read its secret half, and it has neither name nor use of a person's."""
     signer = worker.make_signer("logins@db01.example", "Logins of db01", desk.places)
-    [key] = gpg.parse(desk.forge.gpg("--with-colons", "--show-keys", feed=signer.block))
+    [key] = certificate.parse(desk.forge.gpg("--with-colons", "--show-keys", feed=signer.block))
     assert key.fingerprints == (signer.fingerprint,)
     assert set(key.uses.lower()) == {"s", "c"}
     secret = next((desk.signing / "private-keys-v1.d").iterdir())
@@ -236,6 +236,16 @@ def test_a_service_that_is_not_listed_does_not_count_the_home(desk: Desk) -> Non
     desk.entry("{ecc} notrust nosign none")
     for service in ("sudo", "su", "su-l", "login", "SSHD", "sshd2", ""):
         assert "no key of record" in refused(desk, service)
+
+
+def test_a_user_id_cannot_pose_as_a_line_of_a_listing(desk: Desk) -> None:
+    """Somebody else's key may be called anything, line separators that gpg does not escape included."""
+    name = "x\u2028pub\u2028fpr:" + ":" * 8 + "A" * 40 + ":\u0085pub:u:1:2:3:4:::u:::ESC: <odd@example.org>"
+    desk.forge.gpg("--quick-gen-key", name, "ed25519", "sign", "never")
+    [found] = certificate.parse(desk.forge.gpg("--with-colons", "--list-keys", "odd@example.org"))
+    assert len(found.fingerprints) == 1
+    assert found.names == (("u", name),)
+    assert "E" not in found.uses
 
 
 # The outside world fails

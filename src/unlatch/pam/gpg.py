@@ -1,20 +1,18 @@
 """What gpg does for a login: find a key, judge it, encrypt to it. Never on the network, never by anybody's options.
 
-Every function but :func:`judge` and :func:`parse` runs gpg and so belongs into a task of :mod:`unlatch.pam.as_user`,
-which bounds it. Keys are handed over as open files (gpg(1), --enable-special-filenames), so there are none to clean up.
-Formats: GnuPG's doc/DETAILS, "Format of the colon listings".
+Every function runs gpg and so belongs into a task of :mod:`unlatch.pam.as_user`, which bounds it. Keys are handed over
+as open files (gpg(1), --enable-special-filenames), so there are none to clean up.
 """
 
 import contextlib
 import os
-import re
 import shutil
 import subprocess  # not late: who runs gpg may not be able to read our files any more
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
-from unlatch.pam import entry
+from unlatch.pam import certificate, entry
 from unlatch.pam.as_user import boottime, printable, read_most, reason
+from unlatch.pam.certificate import Certificate
 from unlatch.pam.errors import Unfit
 
 MAX_LISTING = 1 << 20  # bytes; a certificate may carry many signatures and names
@@ -28,24 +26,6 @@ _ALWAYS = (
     "--no-encrypt-to", "--no-comments", "--no-emit-version", "--display-charset", "utf-8",
 )  # fmt: skip
 _ANY_TRUST = ("--trust-model", "always")
-_BAD = {"r": "revoked", "e": "expired", "i": "invalid", "d": "disabled", "n": "not trusted"}
-_ESCAPE = re.compile(r"\\x([0-9a-fA-F]{2})")
-_MAIL = re.compile(r"<([^<>]*)>\s*\Z")
-
-
-class Key(NamedTuple):
-    """One certificate as gpg lists it. ``fingerprints`` are the primary key's and its subkeys'; ``names`` are pairs of
-    validity and user id; ``uses`` the letters of its primary key, capitals for the whole.
-    """
-
-    fingerprints: tuple[str, ...]
-    validity: str
-    uses: str
-    names: tuple[tuple[str, str], ...]
-
-    @property
-    def fingerprint(self) -> str:
-        return self.fingerprints[0]
 
 
 def find(homedir: str, word: str, *, trust: bool) -> tuple[str, bytes]:
@@ -58,9 +38,9 @@ def find(homedir: str, word: str, *, trust: bool) -> tuple[str, bytes]:
     """
     model = () if trust else _ANY_TRUST
     key = _the_one(homedir, word, model)
-    judge(key, word, "E")
+    certificate.judge(key, word, "E")
     if trust:
-        _check_valid(key, word)
+        certificate.check_valid(key, word)
     export = ("--export-options", "export-minimal,no-export-attributes", "--armor", "--export", "--", key.fingerprint)
     block = _gpg(homedir, (*_ANY_TRUST, *export), f"gpg cannot export {key.fingerprint}", most=MAX_BLOCK)
     if not block.startswith(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n"):
@@ -91,7 +71,7 @@ def pick(work: str, content: bytes, word: str) -> tuple[str, bytes]:
     with _directory(work), contextlib.ExitStack() as opened:
         file = _memory_file(opened, content)
         key = _only(work, file, word)
-        judge(key, word, "E")
+        certificate.judge(key, word, "E")
         os.lseek(file, 0, os.SEEK_SET)
         options = ("--no-keyring", *_ANY_TRUST, "--enable-special-filenames", "--armor")
         importing = ("--import-options", "import-export,import-minimal", "--import", "--", f"-&{file}")
@@ -151,43 +131,14 @@ def find_signing_key(homedir: str, sign_as: str) -> tuple[str, bytes] | None:
         Unfit: there are several, or it cannot sign.
     """
     listing = _gpg(homedir, (*_ANY_TRUST, "--with-colons", "--list-keys"), "gpg cannot list the server's keys")
-    found = [key for key in parse(listing) if _is_named(key, sign_as)]
+    found = [key for key in certificate.parse(listing) if certificate.is_named(key, sign_as)]
     if not found:
         return None
     if len(found) > 1:
         raise Unfit(f"{homedir}: {sign_as} stands for {len(found)} keys; name one by its full fingerprint")
-    judge(found[0], sign_as, "S")
+    certificate.judge(found[0], sign_as, "S")
     arguments = (*_ANY_TRUST, "--armor", "--export", "--", found[0].fingerprint)
     return found[0].fingerprint, _gpg(homedir, arguments, "gpg cannot export the server's key", most=MAX_BLOCK)
-
-
-def judge(key: Key, word: str, use: str) -> None:
-    """Refuse a key that must not be used, or that cannot do this (E encrypt, S sign).
-
-    Raises:
-        Unfit
-    """
-    if key.validity in _BAD:
-        raise Unfit(f"the key {_called(key, word)} is {_BAD[key.validity]}")
-    if "D" in key.uses:
-        raise Unfit(f"the key {_called(key, word)} is disabled")
-    if use not in key.uses:
-        raise Unfit(f"the key {_called(key, word)} cannot {'encrypt' if use == 'E' else 'sign'} (any more)")
-
-
-def parse(listing: bytes) -> list[Key]:
-    """The certificates of a colon listing."""
-    keys: list[Key] = []
-    for line in listing.decode("utf-8", "replace").splitlines():
-        columns = [*line.split(":"), *[""] * 12]
-        if columns[0] == "pub":
-            keys.append(Key((), columns[1], columns[11], ()))
-        elif keys and columns[0] == "fpr":
-            keys[-1] = keys[-1]._replace(fingerprints=(*keys[-1].fingerprints, columns[9]))
-        elif keys and columns[0] == "uid":
-            name = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), columns[9])
-            keys[-1] = keys[-1]._replace(names=(*keys[-1].names, (columns[1], name)))
-    return [key for key in keys if key.fingerprints]
 
 
 @contextlib.contextmanager
@@ -202,10 +153,10 @@ def _directory(work: str) -> Iterator[None]:
         clear(work)
 
 
-def _the_one(homedir: str, word: str, model: Sequence[str]) -> Key:
+def _the_one(homedir: str, word: str, model: Sequence[str]) -> Certificate:
     term = word if entry.is_fingerprint(word) else f"<{word}>"
     arguments = (*model, "--with-colons", "--list-keys", "--", term)
-    found = parse(_gpg(homedir, arguments, f"{homedir}: no key {word}", most=MAX_LISTING))
+    found = certificate.parse(_gpg(homedir, arguments, f"{homedir}: no key {word}", most=MAX_LISTING))
     if entry.is_fingerprint(word):
         found = [key for key in found if word in key.fingerprints]
     if not found:
@@ -215,29 +166,24 @@ def _the_one(homedir: str, word: str, model: Sequence[str]) -> Key:
     return found[0]
 
 
-def _only(homedir: str, file: int, word: str) -> Key:
+def _only(homedir: str, file: int, word: str) -> Certificate:
     arguments = ("--no-keyring", "--enable-special-filenames", "--with-colons", "--show-keys", "--", f"-&{file}")
-    found = parse(_gpg(homedir, arguments, "gpg can read no key", files=[file]))
+    found = certificate.parse(_gpg(homedir, arguments, "gpg can read no key", files=[file]))
     if len(found) != 1:
         raise Unfit(f"there is not one key, but {len(found)}: export it alone (gpg --export FINGERPRINT)")
-    if not _is_named(found[0], word):
+    if not certificate.is_named(found[0], word):
         raise Unfit(f"the key is not {word}, but {found[0].fingerprint}")
     return found[0]
 
 
-def _check_valid(key: Key, word: str) -> None:
-    """An address must itself be shown to belong to the key; a fingerprint needs any name that does."""
-    names = [validity for validity, name in key.names if entry.is_fingerprint(word) or _mail(name) == word.lower()]
-    if not set(names) & {"f", "u"}:
-        raise Unfit(f"the key {_called(key, word)} is not fully valid by the account's trust database (gpg --edit-key)")
-
-
 def _check_block(homedir: str, fingerprint: str, block: bytes) -> None:
     arguments = ("--no-keyring", "--with-colons", "--show-keys")
-    found = parse(_gpg(homedir, arguments, f"gpg cannot read the key {fingerprint}", feed=block, most=MAX_LISTING))
+    found = certificate.parse(
+        _gpg(homedir, arguments, f"gpg cannot read the key {fingerprint}", feed=block, most=MAX_LISTING)
+    )
     if len(found) != 1 or found[0].fingerprint != fingerprint:
         raise Unfit(f"what should be the key {fingerprint} is another one, or none")
-    judge(found[0], fingerprint, "E")
+    certificate.judge(found[0], fingerprint, "E")
 
 
 def _signing(homedir: str, sign_as: str) -> tuple[str, ...]:
@@ -308,16 +254,3 @@ def _memory_file(opened: contextlib.ExitStack, content: bytes) -> int:
     os.write(descriptor, content)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
-
-
-def _called(key: Key, word: str) -> str:
-    return word if entry.is_fingerprint(word) else f"{key.fingerprint} of {word}"
-
-
-def _is_named(key: Key, word: str) -> bool:
-    return word in key.fingerprints or word.lower() in {_mail(name) for _, name in key.names}
-
-
-def _mail(name: str) -> str:
-    found = _MAIL.search(name)
-    return (found[1] if found else name).strip().lower()
