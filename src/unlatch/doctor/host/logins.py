@@ -10,6 +10,7 @@ from unlatch.doctor.host.served import served
 from unlatch.doctor.host.words import edit, listed
 
 RECORDS = "/etc/unlatch/pam"
+_WANTS = ("/etc/systemd/system", "/run/systemd/system")  # where "systemctl enable" makes its links
 SPARE = 60  # seconds of LoginGraceTime for what comes before the challenge and after it
 # Services that make somebody else, or root, of whoever runs them: what runs as a user must not enrol a key for these.
 RAISING = ("su", "su-l", "sudo", "sudo-i", "doas", "polkit-1")
@@ -17,7 +18,8 @@ RAISING = ("su", "su-l", "sudo", "sudo-i", "doas", "polkit-1")
 
 class Facts(NamedTuple):
     """``uses``: the lines that name the module. ``records``: there are keys of record. ``raising``: services in
-    ``auth_gpg`` that make root of their callers.
+    ``auth_gpg`` that make root of their callers. ``booted``: systemd runs here; ``enabled``: it makes our
+    socket at boot.
     """
 
     uses: tuple[pam_places.Use, ...]
@@ -27,6 +29,8 @@ class Facts(NamedTuple):
     records: bool
     raising: tuple[str, ...]
     file: str
+    booted: bool
+    enabled: bool
 
 
 def probe(situation: Situation) -> Facts:
@@ -43,6 +47,8 @@ def probe(situation: Situation) -> Facts:
         records,
         tuple(name for name in loaded.settings.pam_auth_gpg if name in RAISING),
         loaded.path,
+        os.path.isdir("/run/systemd/system"),  # sd_booted(3)
+        any(os.path.lexists(f"{place}/sockets.target.wants/unlatch-pam.socket") for place in _WANTS),
     )
 
 
@@ -84,6 +90,9 @@ def _judge_whole(facts: Facts, situation: Situation) -> Finding:
         text += f"every login by {names} is refused" if facts.uses else "a login could not be challenged"
         start = situation.as_root("systemctl", "enable", "--now", "unlatch-pam.socket")
         return (problem if facts.uses else warning)(text, start)
+    if facts.uses and facts.booted and not facts.enabled:
+        text = f"unlatch-pam.socket is not enabled: after the next boot every login by {names} is refused"
+        return problem(text, situation.as_root("systemctl", "enable", "unlatch-pam.socket"))
     if facts.uses:
         return ok(f"{names} can ask: the module is installed, and its socket listens")
     return ok("no service in /etc/pam.d asks us")
@@ -129,8 +138,9 @@ def judge_patience(facts: Patience, situation: Situation) -> Finding:
 
 LOGINS = Check(
     "logins",
-    "where a service in `/etc/pam.d` names `pam_unlatch.so`, the module is installed, its socket listens and is "
-    "root's, no line lets everybody pass, and `~/.auth_gpg` serves no service that makes root of its caller",
+    "where a service in `/etc/pam.d` names `pam_unlatch.so`, the module is installed, its socket listens, is "
+    "root's and is back after a boot, no line lets everybody pass, and `~/.auth_gpg` serves no service that makes root "
+    "of its caller",
     "`systemctl enable --now unlatch-pam.socket`; the line or the setting as printed, with a root session kept open "
     "([logins](logins.md))",
     Facts,
