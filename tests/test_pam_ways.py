@@ -64,6 +64,11 @@ class Ways:
         """How many the broker has open."""
         return len(self.host.ask_admin({"op": "list"})["prompts"])
 
+    def all_ended(self) -> bool:
+        """Has every ring on the phone its end?"""
+        rung, ended = ({message["id"] for message in self.phone.messages(event)} for event in ("ring", "end"))
+        return rung == ended and not any(path.name.startswith(".") for path in self.phone.directory.iterdir())
+
     def clear(self) -> None:
         self.pam.clear()
         self.host.clear()
@@ -93,6 +98,7 @@ def ways(shared: Ways) -> Ways:
     shared.pam.shift()
     shared.pam.quiet()
     until(lambda: not shared.prompts(), "the end of all prompts")
+    until(shared.all_ended, "the last messages about them")
     for message in shared.phone.directory.iterdir():
         message.unlink()
     for counted in (shared.pam.root / "approvals").glob("*"):
@@ -209,6 +215,7 @@ def test_a_person_is_not_worn_down(ways: Ways) -> None:
     assert "as told by a program of alice" in ways.phone.ring(3)["title"]
     ways.pam.shift(boot=3601)
     digits(ways.login().until_asked())
+    ways.phone.ring(4)
 
 
 @pytest.mark.parametrize("pressed", [True, False])
