@@ -20,6 +20,7 @@ def seeds(tmp_path: Path) -> Path:
     for number, packet in enumerate(packets):
         (place / f"packet-{number}").write_bytes(packet)
         records = [b"wait\0", packet, b"ask\0Response: \0", b"allow\0"]
+        (place / f"large-{number}").write_bytes(b"\0" + bytes([len(packet), 1]) + packet)
         (place / f"login-{number}").write_bytes(b"\0" + b"".join(bytes([len(each), 0]) + each for each in records))
     (tmp_path / "dictionary").write_text("".join(f'"{word}\\x00"\n' for word in WORDS))
     return place
@@ -73,7 +74,7 @@ def test_a_million_logins(workshop: Workshop, seeds: Path) -> None:
     survived(fuzz(compiled(workshop, "fuzz_login"), seeds, 1_000_000, 1000), 1_000_000)
 
 
-BREAKS = {
+READER_BREAKS = {
     "a byte behind counts for nothing": ("return first == size ? word", "return first <= size ? word"),
     "no end is looked for": ("if (size == 0 || packet[size - 1] != '\\0')", "if (size == 0)"),
     "a text may end early": ("return first + second == size ?", "return first + second <= size ?"),
@@ -81,14 +82,36 @@ BREAKS = {
 }
 
 
-@pytest.mark.parametrize("broken", BREAKS)
+@pytest.mark.parametrize("broken", READER_BREAKS)
 def test_a_broken_reader_is_found(workshop: Workshop, seeds: Path, tmp_path: Path, broken: str) -> None:
     """The fuzzer finds each of the mistakes that the reader could have: its silence means something."""
     compiled(workshop, "fuzz")
-    before, after = BREAKS[broken]
+    before, after = READER_BREAKS[broken]
     text = (ROOT / "pam/fields.h").read_text()
     assert text.count(before) == 1
     (tmp_path / "fields.h").write_text(text.replace(before, after))
     (tmp_path / "fuzz.c").write_text((ROOT / "pam/fuzz.c").read_text())
     pam_module.compile_with(real("clang"), tmp_path / "broken", FUZZED, tmp_path / "fuzz.c")
     assert fuzz(tmp_path / "broken", seeds, 500_000, 64).returncode != 0
+
+
+LOGIN_BREAKS = {
+    "a packet that is too large counts": ("return size <= MAX_PACKET ? (size_t)size : 0", "return (size_t)size"),
+    "no is yes": ("case DENY:\n            return PAM_AUTH_ERR", "case DENY:\n            return PAM_SUCCESS"),
+    "garbage is skipped": ("return unavailable(pamh);\n        }\n", "break;\n        }\n"),
+    "answers are not freed": ("    free(typed);\n", ""),
+}
+
+
+@pytest.mark.parametrize("broken", LOGIN_BREAKS)
+def test_a_broken_login_is_found(workshop: Workshop, seeds: Path, tmp_path: Path, broken: str) -> None:
+    """The same for the module around the reader."""
+    compiled(workshop, "fuzz_login")
+    before, after = LOGIN_BREAKS[broken]
+    text = (ROOT / "pam/pam_unlatch.c").read_text()
+    assert text.count(before) == 1
+    (tmp_path / "pam_unlatch.c").write_text(text.replace(before, after))
+    for name in ("fields.h", "fuzz_login.c"):
+        (tmp_path / name).write_text((ROOT / "pam" / name).read_text())
+    pam_module.compile_with(real("clang"), tmp_path / "broken", FUZZED, tmp_path / "fuzz_login.c")
+    assert fuzz(tmp_path / "broken", seeds, 20_000, 400).returncode != 0
