@@ -63,7 +63,12 @@ class Terminal:
 
     def echoes(self) -> bool:
         """Whether the terminal shows what is typed."""
-        return bool(termios.tcgetattr(self._master)[3] & termios.ECHO)
+        return bool(self.flags() & termios.ECHO)
+
+    def flags(self) -> int:
+        """Its local modes (termios(3), c_lflag)."""
+        modes: int = termios.tcgetattr(self._master)[3]
+        return modes
 
     def end(self) -> int:
         """Wait for the program's end; its exit code."""
