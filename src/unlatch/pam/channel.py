@@ -14,10 +14,9 @@ from unlatch.errors import Malformed
 from unlatch.pam.errors import Gone
 from unlatch.wire import pam
 
-HEARTBEAT_SECONDS = 10.0  # the module waits for 30
+HEARTBEAT_SECONDS = 10.0  # the module waits for 30; and it takes 512 words, of which an hour of these is 360
 LOOK_SECONDS = 3.0  # between two looks whether the login's client is still there: nobody shall answer for the dead
 SEND_SECONDS = 10.0  # all that we ever say fits into the socket's buffer; a full one means a module that is no module
-MAX_WORDS = 256  # the module ends a conversation that has more
 
 
 class Channel:
@@ -32,7 +31,6 @@ class Channel:
         self._clock = clock
         self._gone = gone
         self._asked = False
-        self._words = 0
 
     def say(self, text: str) -> None:
         """Show a text of one or more lines."""
@@ -74,7 +72,7 @@ class Channel:
             Malformed: the module said what it cannot.
         """
         start = self._clock()
-        beat, look = start + self._pause(until - start), start + LOOK_SECONDS
+        beat, look = start + HEARTBEAT_SECONDS, start + LOOK_SECONDS
         while True:
             now = self._clock()
             if now >= until:
@@ -84,16 +82,12 @@ class Channel:
                 if self._gone():
                     raise Gone
             if now >= beat and not self._asked:
-                beat = now + self._pause(until - now)
+                beat = now + HEARTBEAT_SECONDS
                 self._send("wait")
             ready = self._poll(min(until, look, beat if not self._asked else look) - now, watch)
             if ready is None or self._clock() >= until:
                 continue  # this process may have slept with the machine: what was typed too late is late
             return self._answer() if ready == self._connection.fileno() else ready
-
-    def _pause(self, seconds: float) -> float:
-        """Between two signs of life: so many that the module does not lose patience, so few that it counts them all."""
-        return max(HEARTBEAT_SECONDS, seconds / max(1, MAX_WORDS - 16 - self._words))
 
     def _poll(self, seconds: float, watch: Collection[int]) -> int | None:
         poll = select.poll()
@@ -117,7 +111,6 @@ class Channel:
         return pam.answer_from_packet(packet)
 
     def _send(self, word: str, text: str = "") -> None:
-        self._words += 1
         try:
             self._connection.send(pam.word_to_packet(word, text), socket.MSG_NOSIGNAL)
         except OSError:
