@@ -106,8 +106,8 @@ def test_the_guide_as_it_is_written(server: Machine) -> None:
         log = server.shell("journalctl --sync; journalctl -u unlatch-pam.service -g login -o cat").out
         assert re.findall(r"^login (\w+): user=alice service=sshd", log, re.M) == ["allowed"] * 3
 
-        found = server.run("unlatch", "doctor", "logins", "login-grace", check=False)
-        assert (found.code, found.out.count("\nok  ") + found.out.startswith("ok  ")) == (0, 2), found
+        found = server.run("unlatch", "doctor", "logins", "login-grace", "login-keys", check=False)
+        assert (found.code, found.out.count("\nok  ") + found.out.startswith("ok  ")) == (0, 3), found
 
         refused = server.run("apt-get", "remove", "--yes", "unlatch", check=False)
         assert refused.code != 0
