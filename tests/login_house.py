@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import termios
 from pathlib import Path
 from typing import NamedTuple
 
@@ -160,7 +161,7 @@ class LoginHouse:
         for name in ("alice", "bob", "carol", "visitor"):
             machine.add_user(name)
         machine.run("chpasswd", feed="".join(f"{name}:{PASSWORD}\n" for name in NAMES).encode())
-        self._start_sshd()
+        self._prepare_sshd()
         self.phones = {name: self._phone(name) for name in PEOPLE}
         self.configure()
         files = {name: self.root / "etc/pam.d" / name for name in SERVICES}
@@ -180,6 +181,11 @@ class LoginHouse:
             for name, user in PEOPLE.items()
         )
         self.machine.write("/etc/unlatch/unlatch.toml", SETTINGS.format(pam=pam, people=people))
+
+    def configure_sshd(self, first: str = "") -> None:
+        """Write sshd's settings, the ``first`` of which win, and have them read."""
+        self.machine.write("/etc/ssh/sshd_config.d/logins.conf", first + SSHD)
+        self.machine.run("systemctl", "restart", "ssh")  # which is there at once, as it is not after a reload
 
     def stack(self, service: str = "", *lines: str) -> None:
         """Write a file of /etc/pam.d with these lines for ``auth``; of all services of ours with the module alone."""
@@ -298,16 +304,41 @@ class LoginHouse:
         self.machine.run("chown", "unlatch:unlatch", directory)
         return phone
 
-    def _start_sshd(self) -> None:
+    def _prepare_sshd(self) -> None:
         """A visitor's first key, which opens nothing alone, and a server that the visitor knows."""
-        self.machine.write("/etc/ssh/sshd_config.d/logins.conf", SSHD)
         self.machine.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/home/visitor/key")
         self.machine.shell(
             "chown visitor: /home/visitor/key*; mkdir -m 700 /home/carol/.ssh; "
             "cp /home/visitor/key.pub /home/carol/.ssh/authorized_keys; chown -R carol: /home/carol/.ssh; "
             "for each in 127.0.0.1 ::1; do sed s/^/$each' '/ /etc/ssh/ssh_host_ed25519_key.pub; done "
-            ">/etc/ssh/ssh_known_hosts; systemctl start ssh"
+            ">/etc/ssh/ssh_known_hosts"
         )
+        self.configure_sshd()
+
+
+class Locked:
+    """A screen that bob has locked with vlock, which throws away what was typed before it began to read."""
+
+    def __init__(self, logins: LoginHouse) -> None:
+        self._machine = logins.machine
+        self.terminal = logins.machine.terminal("vlock", user="bob")
+
+    def press_enter(self) -> None:
+        """Begin to unlock."""
+        self.terminal.expect("press [ENTER]")
+        self._type("\n", lines=False)
+
+    def answer(self, text: str) -> None:
+        """Type what was asked for."""
+        self._type(text, lines=True)
+
+    def _type(self, text: str, *, lines: bool) -> None:
+        def reads() -> bool:  # it waits, and the terminal is as it sets it before that: by lines, or key by key
+            waits = "S" in self._machine.run("ps", "-C", "vlock-main", "-o", "stat=", check=False).out
+            return waits and bool(self.terminal.flags() & termios.ICANON) == lines and not self.terminal.echoes()
+
+        until(reads, "a vlock that reads")
+        self.terminal.type(text)
 
 
 def challenged(terminal: Terminal, holder: Holder) -> Message:

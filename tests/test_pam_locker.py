@@ -1,13 +1,11 @@
 """login at a terminal and vlock, a screen locker, with the challenge: what a console is like."""
 
 import re
-import termios
 from collections.abc import Iterator
 
 import pytest
-from login_house import ARMOUR, FROM_NOBODY, MODULE, NOT_ACCEPTED, PASSWORD, PROMPT, LoginHouse, challenged
+from login_house import ARMOUR, FROM_NOBODY, MODULE, NOT_ACCEPTED, PASSWORD, PROMPT, Locked, LoginHouse, challenged
 from terminal import Terminal
-from waiting import until
 
 BELOW = f"{MODULE} after_first_factor"  # docs/logins.md: below the password
 
@@ -75,34 +73,6 @@ def test_login_below_the_password(logins: LoginHouse) -> None:
         terminal.expect("\nalice\n")
         assert terminal.end() == 0
     assert "login allowed: user=alice" in logins.verdict()
-
-
-class Locked:
-    """A screen that bob has locked with vlock, which throws away what was typed before it began to read."""
-
-    def __init__(self, logins: LoginHouse) -> None:
-        self._machine = logins.machine
-        self.terminal = logins.machine.terminal("vlock", user="bob")
-
-    def press_enter(self) -> None:
-        """Begin to unlock."""
-        self.terminal.expect("press [ENTER]")
-        self._type("\n", lines=False)
-
-    def answer(self, text: str) -> None:
-        """Type what was asked for."""
-        self._type(text, lines=True)
-
-    def _type(self, text: str, *, lines: bool) -> None:
-        pid = until(lambda: self._machine.run("pgrep", "-x", "vlock-main", check=False).out.strip(), "vlock")
-        status = self._machine.root / "proc" / pid / "stat"
-
-        def reads() -> bool:  # it waits, and the terminal is as it sets it before that: by lines, or key by key
-            waits = status.read_text().rpartition(") ")[2].startswith("S")
-            return waits and bool(self.terminal.flags() & termios.ICANON) == lines and not self.terminal.echoes()
-
-        until(reads, "a vlock that reads")
-        self.terminal.type(text)
 
 
 @pytest.fixture

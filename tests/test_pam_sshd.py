@@ -67,7 +67,7 @@ def test_a_response_is_accepted_once(logins: LoginHouse) -> None:
 
 
 def test_too_late_is_too_late(logins: LoginHouse) -> None:
-    """The right response after the window, and to a clock that somebody turned back; the log says it when it is so."""
+    """The right response after the window: the log says it when the time is over, the session when somebody types."""
     logins.configure("seconds = 10")
     with logins.ssh("alice", *ONCE) as terminal, logins.ssh("bob", *ONCE) as in_time:
         late, right = challenged(terminal, logins.alice), challenged(in_time, logins.bob)
@@ -233,14 +233,12 @@ def test_a_bad_record_is_no_reason_to_look_elsewhere(logins: LoginHouse) -> None
 
 def test_the_password_method_gives_nothing_away(logins: LoginHouse) -> None:
     """Where sshd offers it, what is typed at its password prompt is not taken for a response."""
-    logins.machine.write("/etc/ssh/sshd_config.d/a.conf", "PasswordAuthentication yes\n")
-    logins.machine.run("systemctl", "reload", "ssh")
+    logins.configure_sshd("PasswordAuthentication yes\n")
     with logins.ssh("alice", "-o", "PreferredAuthentications=password", *ONCE) as terminal:
         terminal.expect("password: ")
         terminal.type("something\n")
         assert not is_let_in(terminal, "alice")
-    (logins.root / "etc/ssh/sshd_config.d/a.conf").unlink()
-    logins.machine.run("systemctl", "reload", "ssh")
+    logins.configure_sshd()
     assert "wrong response" not in logins.verdict()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from certificates import self_signed
-from login_house import ARMOUR, FROM_NOBODY, KEY, MODULE, ONCE, PASSWORD, LoginHouse, challenged, is_let_in
+from login_house import ARMOUR, FROM_NOBODY, IN, KEY, MODULE, ONCE, PASSWORD, LoginHouse, challenged, is_let_in
 from terminal import Terminal
 from waiting import until
 
@@ -190,14 +190,17 @@ def test_nobody_is_worn_down(rung: LoginHouse) -> None:
 def test_without_a_broker(rung: LoginHouse) -> None:
     """Approval is denied, and either is the challenge alone."""
     rung.machine.run("systemctl", "stop", "unlatch.socket", "unlatch-admin.socket", "unlatch-page.socket", "unlatch")
-    with rung.ssh("carol", *KEY, *ONCE) as terminal:
-        assert not is_let_in(terminal, "carol")
-        assert FROM_NOBODY in terminal.screen
-    rung.stack("sshd", EITHER)
-    with rung.ssh("carol", *KEY) as terminal:
+    rung.stack("sshd", f"{EITHER} after_first_factor")
+    rung.stack("su", f"{APPROVE} after_first_factor")
+    approval = rung.machine.terminal("su", "alice", "-c", f"echo {IN} alice", user="visitor")
+    with rung.ssh("carol", *KEY) as terminal, approval:
         terminal.type(f"{challenged(terminal, rung.carol).response}\n")
         assert is_let_in(terminal, "carol")
-    assert "broker" in rung.verdicts(2)[0]
+        assert not is_let_in(approval, "alice")
+        assert FROM_NOBODY in approval.screen
+    denied, allowed = sorted(rung.verdicts(2), key=lambda line: "allowed" in line)
+    assert "broker" in denied
+    assert "by=challenge" in allowed
 
 
 def test_a_page_through_the_broker(rung: LoginHouse) -> None:
