@@ -50,8 +50,9 @@ class Service:
                 client, _ = self._server.accept()
             except OSError:  # shut down
                 return
-            with client, contextlib.suppress(BrokenPipeError):
-                self._converse(client)
+            with client:
+                with contextlib.suppress(BrokenPipeError):
+                    self._converse(client)
                 if not _heard(client):
                     self.left.set()
 
