@@ -6,8 +6,10 @@ COMMON = "@include common-auth"
 SPARE = 60  # seconds that sshd and login wait beyond a challenge's: for the first factor, and for a slow network
 
 
-def lines(service: str, seconds: int) -> list[str]:
-    """What to write where, for a service of /etc/pam.d; ``seconds`` is how long a challenge lasts."""
+def lines(service: str, seconds: int, *, there: bool = True) -> list[str]:
+    """What to write where, for a service of /etc/pam.d, whose file may not be ``there`` yet; ``seconds`` is how long a
+    challenge lasts.
+    """
     if service == "sshd":
         return [
             f'# /etc/pam.d/sshd, in place of "{COMMON}":',
@@ -18,7 +20,10 @@ def lines(service: str, seconds: int) -> list[str]:
             "PasswordAuthentication no",
             f"LoginGraceTime {seconds + SPARE}",
             "AuthenticationMethods publickey,keyboard-interactive",
+            "# and before that a user whom it does not ask, as the way around it",
         ]
+    if not there:
+        return [f"# /etc/pam.d/{service}, which is not there yet:", COMMON, AFTER, "@include common-account"]
     below = [f'# /etc/pam.d/{service}, below "{COMMON}" or whatever asks for the password there:', AFTER]
     if service == "login":
         below += ["# /etc/login.defs, which hangs up after a minute:", f"LOGIN_TIMEOUT {seconds + SPARE}"]

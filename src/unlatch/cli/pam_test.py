@@ -182,7 +182,8 @@ def _verdict(code: int, walk: Walk, settings: Settings) -> int:
     if code == libpam.SUCCESS:
         voice.say(f"{walk.account.name} would be let in (PAM_SUCCESS)")
         voice.say(f"\nwhat makes {walk.service} ask; keep a root session open while you try, see docs/logins.md:\n")
-        for line in pam_lines.lines(walk.service, settings.pam_seconds):
+        there = os.path.exists(f"{pam_places.PAM_D}/{walk.service}")
+        for line in pam_lines.lines(walk.service, settings.pam_seconds, there=there):
             voice.say(f"    {line}")
         return voice.OK
     log = 'the reason: "journalctl -u unlatch-pam.service -n 5"'
