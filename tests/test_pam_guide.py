@@ -1,5 +1,6 @@
 """docs/logins.md as an administrator would follow it, with Debian's own files of /etc/pam.d and of sshd."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -74,6 +75,22 @@ def test_ssh_from_nothing(fresh: LoginHouse) -> None:
         "login allowed: user=alice",
         "login denied: user=alice",
     ]
+
+
+def test_a_walk_of_ones_own(logins: LoginHouse) -> None:
+    """``unlatch pam test`` as alice: she asks for herself, and the message says that it is only told so."""
+    with logins.machine.terminal("unlatch", "pam", "test", "alice", "--service", "sudo", user="alice") as terminal:
+        message = challenged(terminal, logins.alice)
+        assert message.who == "alice@web03 sudo"
+        assert message.source.endswith("as told by a program of alice")
+        terminal.type("wrong\n")
+        terminal.expect("the login is denied (PAM_AUTH_ERR)")
+        assert terminal.end() == 1
+    uid = logins.machine.run("id", "-u", "alice").out.strip()
+    assert re.search(rf" user=alice service=sudo .* uid={uid}: wrong response$", logins.verdict())
+    others = logins.machine.run("unlatch", "pam", "test", "bob", user="alice", check=False)
+    assert others.code != 0
+    assert "PGP" not in others.out + others.err
 
 
 def test_other_services(logins: LoginHouse) -> None:

@@ -242,12 +242,19 @@ def test_the_password_method_gives_nothing_away(logins: LoginHouse) -> None:
     assert "wrong response" not in logins.verdict()
 
 
-@pytest.mark.parametrize("how", ["systemctl stop", "systemctl kill --signal=KILL"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "systemctl stop unlatch-pam.service",
+        "systemctl kill --signal=KILL unlatch-pam.service",
+        "dpkg --install /tmp/unlatch.deb",
+    ],
+)
 def test_the_service_ends_in_mid_login(logins: LoginHouse, how: str) -> None:
-    """Stopped or killed with its conversations: the right response opens nothing, and the next login starts it anew."""
+    """Stopped, killed or upgraded: the right response opens nothing any more, and the next login starts it anew."""
     with logins.ssh("alice", *ONCE) as terminal:
         message = challenged(terminal, logins.alice)
-        logins.machine.shell(f"{how} unlatch-pam.service")
+        logins.machine.shell(how)
         terminal.type(f"{message.response}\n")
         assert not is_let_in(terminal, "alice")
         assert FROM_NOBODY in terminal.screen
