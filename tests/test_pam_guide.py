@@ -85,7 +85,7 @@ def test_a_walk_of_ones_own(logins: LoginHouse) -> None:
         assert message.source.endswith("as told by a program of alice")
         terminal.type("wrong\n")
         terminal.expect("the login is denied (PAM_AUTH_ERR)")
-        assert terminal.end() == 1
+        assert terminal.end() == 3
     uid = logins.machine.run("id", "-u", "alice").out.strip()
     assert re.search(rf" user=alice service=sudo .* uid={uid}: wrong response$", logins.verdict())
     others = logins.machine.run("unlatch", "pam", "test", "bob", user="alice", check=False)
