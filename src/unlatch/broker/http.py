@@ -34,8 +34,9 @@ LEAVE_SECONDS = 2.0  # for the peer to read the last response and hang up
 
 
 class Request(NamedTuple):
-    """One whole request. ``remote`` is who asks: a proxy's word is in it already. ``authorization`` is the field of that
-    name as it came, or empty when there is none or more than one.
+    """One whole request. ``remote`` is who asks: a proxy's word is in it already.
+
+    ``authorization`` is the field of that name as it came, or empty when there is none or more than one.
     """
 
     method: str
