@@ -264,6 +264,11 @@ class LoginHouse:
             "ssh", "-o", "IdentityAgent=none", *options, f"{user}@{address}", f"echo {IN} $(id -un)", user="visitor"
         )
 
+    def waits(self, program: str) -> bool:
+        """Whether a program that has asked something reads by now. Many overlook a Ctrl-C that comes in between."""
+        states = self.machine.run("ps", "-C", program, "-o", "stat=", check=False).out.split()
+        return bool(states) and all(state.startswith("S") for state in states)
+
     def lines(self) -> list[str]:
         """What the service and the module have logged of logins since the last look."""
         self.machine.run("journalctl", "--sync")
@@ -320,7 +325,7 @@ class Locked:
     """A screen that bob has locked with vlock, which throws away what was typed before it began to read."""
 
     def __init__(self, logins: LoginHouse) -> None:
-        self._machine = logins.machine
+        self._logins = logins
         self.terminal = logins.machine.terminal("vlock", user="bob")
 
     def press_enter(self) -> None:
@@ -334,8 +339,8 @@ class Locked:
 
     def _type(self, text: str, *, lines: bool) -> None:
         def reads() -> bool:  # it waits, and the terminal is as it sets it before that: by lines, or key by key
-            waits = "S" in self._machine.run("ps", "-C", "vlock-main", "-o", "stat=", check=False).out
-            return waits and bool(self.terminal.flags() & termios.ICANON) == lines and not self.terminal.echoes()
+            by_lines = bool(self.terminal.flags() & termios.ICANON)
+            return self._logins.waits("vlock-main") and by_lines == lines and not self.terminal.echoes()
 
         until(reads, "a vlock that reads")
         self.terminal.type(text)

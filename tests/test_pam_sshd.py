@@ -102,6 +102,7 @@ def test_who_goes_away_leaves_nothing(logins: LoginHouse, how: str) -> None:
         terminal.expect(PROMPT)
         assert len(logins.conversations()) == 1
         if how == "Ctrl-C":
+            until(lambda: logins.waits("ssh"), "an ssh that reads")
             terminal.type("\x03")
             assert terminal.end() != 0
         elif how == "killed client":

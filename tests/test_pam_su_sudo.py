@@ -18,6 +18,7 @@ from login_house import (
     is_let_in,
 )
 from terminal import Terminal
+from waiting import until
 
 FALSE_SERVICE = """
 import os, socket, sys
@@ -41,6 +42,12 @@ def sudo(logins: LoginHouse, *options: str, columns: int = 80, rows: int = 24) -
 def su(logins: LoginHouse, *user: str) -> Terminal:
     """bob calls su."""
     return logins.machine.terminal("su", *user, "-c", f"echo {IN} $(id -un)", user="bob")
+
+
+def give_up(logins: LoginHouse, terminal: Terminal) -> None:
+    """Press Ctrl-C."""
+    until(lambda: logins.waits("sudo"), "a sudo that reads")
+    terminal.type("\x03")
 
 
 def test_sudo_is_the_callers_own_key(logins: LoginHouse) -> None:
@@ -93,7 +100,7 @@ def test_nobody_enrols_himself(logins: LoginHouse) -> None:
     with sudo(logins) as terminal:
         challenged(terminal, logins.bob)
         assert own.cannot_read(terminal.screen)
-        terminal.type("\x03")
+        give_up(logins, terminal)
         assert not is_let_in(terminal, "root")
     refused = logins.machine.run(
         "unlatch", "pam", "enrol", "bob", own.fingerprint, user="bob", check=False, UNLATCH_CONFIG="/home/bob/mine.toml"
@@ -137,13 +144,22 @@ def test_sudo_asks_three_times(logins: LoginHouse) -> None:
     assert all("wrong response" in line for line in logins.verdicts(3))
 
 
-@pytest.mark.parametrize(("program", "key"), [("sudo", "\x03"), ("su", "\x03"), ("su", "\x04")])
-def test_giving_up(logins: LoginHouse, program: str, key: str) -> None:
-    """Ctrl-C ends su by a signal and sudo's conversation by an error; Ctrl-D is an answer that is none."""
-    with sudo(logins) if program == "sudo" else su(logins, "alice") as terminal:
+def test_ctrl_c_at_sudo(logins: LoginHouse) -> None:
+    """An error of sudo's conversation: the login is over, and so is sudo."""
+    with sudo(logins) as terminal:
+        terminal.expect(PROMPT)
+        give_up(logins, terminal)
+        assert not is_let_in(terminal, "root")
+    assert "went away" in logins.verdict()
+
+
+@pytest.mark.parametrize("key", ["\x03", "\x04"])
+def test_giving_up_at_su(logins: LoginHouse, key: str) -> None:
+    """Ctrl-C ends su by a signal; Ctrl-D is an answer that is none."""
+    with su(logins, "alice") as terminal:
         terminal.expect(PROMPT)
         terminal.type(key)
-        assert not is_let_in(terminal, "root")
+        assert not is_let_in(terminal, "alice")
     assert "went away" in logins.verdict()
 
 
@@ -234,7 +250,7 @@ def test_too_late_for_both(logins: LoginHouse) -> None:
             terminal.expect("unlatch: too late")
         assert not is_let_in(second, "alice")
         first.expect(PROMPT)  # sudo's second of three
-        first.type("\x03")
+        give_up(logins, first)
         assert not is_let_in(first, "root")
 
 
