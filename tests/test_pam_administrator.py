@@ -6,7 +6,7 @@ from login_house import LoginHouse, challenged
 from unlatch.cli import pam_lines
 
 
-@pytest.mark.parametrize(("user", "claim"), [("", ""), ("alice", ", as told by a program of alice")])
+@pytest.mark.parametrize(("user", "claim"), [("", ""), ("alice", "a program of alice, which says ")])
 def test_a_walk_shows_what_a_login_shows(logins: LoginHouse, user: str, claim: str) -> None:
     """By the module of the package and the service of systemd, as root and as the account itself; then the lines."""
     with logins.machine.terminal("unlatch", "pam", "test", "alice", user=user) as terminal:
@@ -15,7 +15,7 @@ def test_a_walk_shows_what_a_login_shows(logins: LoginHouse, user: str, claim: s
         terminal.expect(f"{logins.alice.fingerprint}, by")
         terminal.expect("/etc/pam.d/sshd asks us, in line 1")
         message = challenged(terminal, logins.alice)
-        assert (message.who, message.source) == ("alice@web03 sshd", f"from ssh{claim}")
+        assert (message.who, message.source) == ("alice@web03 sshd", f"from {claim}ssh")
         terminal.type(f"{message.response}\n")
         terminal.expect("alice would be let in (PAM_SUCCESS)")
         for line in pam_lines.lines("sshd", 600):

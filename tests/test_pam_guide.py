@@ -82,7 +82,7 @@ def test_a_walk_of_ones_own(logins: LoginHouse) -> None:
     with logins.machine.terminal("unlatch", "pam", "test", "alice", "--service", "sudo", user="alice") as terminal:
         message = challenged(terminal, logins.alice)
         assert message.who == "alice@web03 sudo"
-        assert message.source.endswith("as told by a program of alice")
+        assert message.source.startswith("from a program of alice, which says ")
         terminal.type("wrong\n")
         terminal.expect("the login is denied (PAM_AUTH_ERR)")
         assert terminal.end() == 3

@@ -217,10 +217,18 @@ def test_a_uid_may_ask_for_itself(house: PamHouse) -> None:
     """What it says is marked as its own words, inside the encryption too."""
     login = house.login(service="sshd", uid=USERS["alice"], rhost="198.51.100.1")
     said = login.until_asked()
-    assert "from 198.51.100.1, as told by a program of alice" in house.plain(said)
+    assert "from a program of alice, which says 198.51.100.1" in house.plain(said)
     login.type(house.response(said))
     assert login.end() == [ALLOW]
     assert f"uid={USERS['alice']} by=" in house.logged("login allowed")
+
+
+@pytest.mark.parametrize("rhost", [f"203.0.113.5{' ' * 200}", "x" * 8000])
+def test_no_claim_is_long_enough_to_hide_that_it_is_one(house: PamHouse, rhost: str) -> None:
+    """What is cut off is the end of the claim, not who says it."""
+    said = house.login(uid=USERS["alice"], rhost=rhost).until_asked()
+    (source,) = (line for line in house.plain(said).splitlines() if line.startswith("from "))
+    assert source.startswith(f"from a program of alice, which says {rhost[:10]}")
 
 
 @pytest.mark.parametrize("user", ["alice", "root", "nobody-of-that-name"])

@@ -210,9 +210,9 @@ def test_a_person_is_not_worn_down(ways: Ways) -> None:
     login.type(ways.pam.response(said))
     assert login.end() == [ALLOW]
     # What runs as alice has used up its own, and not a real login's.
-    mine = ways.login(uid=USERS["alice"])
+    mine = ways.login(uid=USERS["alice"], rhost=f"203.0.113.5{'x' * 300}")
     digits(mine.until_asked())
-    assert "as told by a program of alice" in ways.phone.ring(3)["title"]
+    assert "from a program of alice, which says 203.0.113.5" in ways.phone.ring(3)["title"]
     ways.pam.shift(boot=3601)
     digits(ways.login().until_asked())
     ways.phone.ring(4)

@@ -139,8 +139,9 @@ class _Conversation:
 
     def _who_and_where(self) -> Facts:
         hello = self._hello
-        claimed = f", as told by a program of {self._account.name}" if self._peer.uid else ""
-        source = f"{log.origin(hello)}{claimed}"
+        source = log.origin(hello)
+        if self._peer.uid:  # in front: whoever shows it cuts what is long, and a claim can be as long as it likes
+            source = f"a program of {self._account.name}, which says {source or 'nothing'}"
         return Facts(self._account.name, os.uname().nodename, hello.service, source, int(self._house.today()))
 
     def _challenge(self) -> Challenge:
