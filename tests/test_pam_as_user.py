@@ -43,7 +43,10 @@ def why(task: Callable[[], bytes], **bounds: float) -> str:
 
 
 def test_it_has_the_rights_of_the_account_and_no_way_to_more() -> None:
-    """All three uids and gids, no groups of root's, no_new_privs, no core dumps, and nobody else's memory to give."""
+    """All its uids, no group of root's, no_new_privs, no core dumps, and nobody else's memory to give.
+
+    Its own group is one that nothing else of the account's has.
+    """
 
     def look() -> bytes:
         status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
@@ -65,7 +68,8 @@ def test_it_has_the_rights_of_the_account_and_no_way_to_more() -> None:
 
     told = json.loads(as_user.call(ALICE, look))
     ids = "\t".join([str(UID)] * 4)
-    assert told == [ids, ids, f"{UID} ", "1", "0" * 16, "0" * 16, [True] * 3, 0]
+    groups = "\t".join([str(as_user.GROUP)] * 4)
+    assert told == [ids, groups, f"{UID} ", "1", "0" * 16, "0" * 16, [True] * 3, 0]
     assert os.geteuid() == 0
 
 
@@ -106,6 +110,40 @@ except PermissionError: print(open('/proc/self/status').read().split('Uid:')[1].
         return subprocess.run(["/usr/bin/python3", "-ISc", script], capture_output=True, check=False).stdout
 
     assert as_user.call(ALICE, look) == f"{UID} refused\n".encode()
+
+
+TRACE = """
+import ctypes, os, signal, sys
+libc = ctypes.CDLL(None, use_errno=True)
+own = os.posix_spawn('/bin/sleep', ['sleep', '1000'], {})
+told = [libc.ptrace(16, pid, None, None) and ctypes.get_errno() for pid in (own, int(sys.argv[1]))]  # PTRACE_ATTACH
+os.kill(own, signal.SIGKILL)
+print(*told)
+"""
+
+
+def test_who_runs_as_the_account_cannot_trace_what_it_runs() -> None:
+    """Else it could make a gpg of ours do anything, or keep it when it is dead, as a task of the service."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    os.chown(folder, UID, UID)
+    asking = os.fork()
+    if asking == 0:
+        try:
+            words = ["/bin/sh", "-c", f"echo $$ > {folder}/pid; exec sleep 1000"]
+            as_user.call(ALICE, lambda: b"%d" % subprocess.run(words, check=False).returncode, seconds=60)
+        finally:
+            os._exit(0)
+    try:
+        until(lambda: (folder / "pid").exists() and (folder / "pid").read_text(), "a program")
+        ours = (folder / "pid").read_text().strip()
+        until(lambda: Path(f"/proc/{ours}/comm").read_text() == "sleep\n", "that it runs")
+        words = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "/usr/bin/python3", "-ISc", TRACE]
+        done = subprocess.run([*words, ours], capture_output=True, check=True, cwd="/")
+        os.kill(int(ours), signal.SIGKILL)
+    finally:
+        os.waitpid(asking, 0)
+        shutil.rmtree(folder)
+    assert done.stdout == f"0 {errno.EPERM}\n".encode()
 
 
 def test_its_own_reason_comes_back() -> None:

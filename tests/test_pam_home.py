@@ -165,6 +165,13 @@ def test_a_home_that_never_answers_denies_in_time(desk: Desk, monkeypatch: pytes
     assert home_entry.read(desk.account).keys == (KEY,)
 
 
+def test_a_home_that_the_account_serves_is_not_waited_for(desk: Desk) -> None:
+    """It decides when it answers, and who waits there cannot even be killed: each try would leave a process behind."""
+    desk.file(".auth_gpg", LINE)
+    with silent(desk.home, UID):
+        assert why(desk).endswith("permission denied")
+
+
 def test_the_tls_files_are_read_with_the_entry(desk: Desk) -> None:
     """From the home on, or by an absolute path; the key is a secret from then on."""
     desk.file("key.pem", "KEY")

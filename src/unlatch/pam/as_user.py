@@ -22,6 +22,11 @@ from unlatch.secret import forbid_core_dumps
 
 SECONDS = 10.0
 MOST = 65536  # bytes of an answer
+# The group of every task, in which no account is (systemd's UIDS-GIDS.md leaves 65520..65533 unused). Who traces a
+# process has all its uids and gids (ptrace(2)), and so has who serves it a file system of his own (fuse(4)). So the
+# account's other processes can neither take over a program of ours nor keep one that was killed from ending: both would
+# be tasks of this service, which has only so many for everybody. The account's group is among the task's other groups.
+GROUP = 65533
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # nowhere that is not root's
 
 _END_SECONDS = 2.0  # for a process that was killed
@@ -101,11 +106,14 @@ def read_most(descriptor: int, most: int, until: float) -> bytes | None:
             return None
 
 
-def become(account: Account, keep: Collection[int], seconds: float, *, descriptors: int = 256) -> None:
+def become(
+    account: Account, keep: Collection[int], seconds: float, *, descriptors: int = 256, group: int | None = None
+) -> None:
     """Make this process, a new child, the account's for good: its rights, and nothing of the caller's but ``keep``.
 
-    ``keep`` are descriptors above the standard ones, ``descriptors`` how many there may be. The process ends with the
-    caller, and some seconds after ``seconds`` should nothing else end it.
+    ``keep`` are descriptors above the standard ones, ``descriptors`` how many there may be, ``group`` is its group if
+    not the account's own. The process ends with the caller, and some seconds after ``seconds`` should nothing else end
+    it.
 
     Raises:
         Unfit, OSError
@@ -129,7 +137,7 @@ def become(account: Account, keep: Collection[int], seconds: float, *, descripto
     # 2. The account's rights, for good and without a way to more.
     if account.uid != os.getuid() or account.uid != os.geteuid():
         os.initgroups(account.name, account.gid)
-        os.setresgid(account.gid, account.gid, account.gid)
+        os.setresgid(*[account.gid if group is None else group] * 3)
         os.setresuid(account.uid, account.uid, account.uid)
     if os.getresuid() != (account.uid,) * 3:
         raise Unfit(f"the rights of {account.name} could not be taken")
@@ -185,7 +193,7 @@ def _child(account: Account, task: Callable[[], bytes], pipe: int, seconds: floa
     status = 1
     try:
         try:
-            become(account, (pipe,), seconds)
+            become(account, (pipe,), seconds, group=GROUP)
             said = b"+" + task() + b"."
         except Exception as error:
             said = b"-" + _why(error).encode("utf-8", "replace")[:_MAX_WHY] + b"."

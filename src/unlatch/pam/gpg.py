@@ -6,6 +6,7 @@ as open files (gpg(1), --enable-special-filenames), so there are none to clean u
 
 import contextlib
 import os
+import resource
 import shutil
 import subprocess  # not late: who runs gpg may not be able to read our files any more
 from collections.abc import Iterator, Sequence
@@ -42,7 +43,7 @@ def find(homedir: str, word: str, *, trust: bool) -> tuple[str, bytes]:
     if trust:
         certificate.check_valid(key, word)
     export = ("--export-options", "export-minimal,no-export-attributes", "--armor", "--export", "--", key.fingerprint)
-    block = _gpg(homedir, (*_ANY_TRUST, *export), f"gpg cannot export {key.fingerprint}", most=MAX_BLOCK)
+    block = _gpg(homedir, (*_ANY_TRUST, *export), f"gpg cannot export {key.fingerprint}", most=MAX_BLOCK, alone=True)
     if not block.startswith(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n"):
         raise Unfit(f"gpg did not export {key.fingerprint}")
     return key.fingerprint, block.rstrip(b"\n")
@@ -156,7 +157,7 @@ def _directory(work: str) -> Iterator[None]:
 def _the_one(homedir: str, word: str, model: Sequence[str]) -> Certificate:
     term = word if entry.is_fingerprint(word) else f"<{word}>"
     arguments = (*model, "--with-colons", "--list-keys", "--", term)
-    found = certificate.parse(_gpg(homedir, arguments, f"{homedir}: no key {word}", most=MAX_LISTING))
+    found = certificate.parse(_gpg(homedir, arguments, f"{homedir}: no key {word}", most=MAX_LISTING, alone=True))
     if entry.is_fingerprint(word):
         found = [key for key in found if word in key.fingerprints]
     if not found:
@@ -201,8 +202,13 @@ def _gpg(
     feed: bytes = b"",
     most: int = MAX_LISTING,
     files: Sequence[int] = (),
+    alone: bool = False,
 ) -> bytes:
-    """Run gpg once; ``feed`` must fit into a pipe. Its messages name keys and files, never what it was fed with."""
+    """Run gpg once; ``feed`` must fit into a pipe. Its messages name keys and files, never what it was fed with.
+
+    ``alone``: it can start no process. A home's common.conf, which --no-options does not keep out, may name a keyboxd,
+    and that would be any program of the account's, for as long as it likes, among those of the service.
+    """
     with contextlib.ExitStack() as opened:
         errors = _memory_file(opened, b"")
         taken, given = os.pipe2(os.O_CLOEXEC)
@@ -218,6 +224,7 @@ def _gpg(
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 pass_fds=files,
+                preexec_fn=_forbid_processes if alone else None,  # noqa: PLW1509  # there are no threads here
             )
         except OSError as error:
             raise Unfit(f"gpg cannot be run: {reason(error)}") from None
@@ -226,6 +233,10 @@ def _gpg(
         if said is None or process.returncode != 0:
             raise Unfit(f"{failed}: {'too much output' if said is None else _last_line(errors)}")
     return said
+
+
+def _forbid_processes() -> None:
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 
 
 def _feed(given: int, feed: bytes) -> None:
