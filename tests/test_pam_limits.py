@@ -13,6 +13,7 @@ from waiting import until
 from unlatch.pam import hangup, limits
 from unlatch.pam.hangup import Client
 from unlatch.pam.limits import Key, Limits
+from unlatch.wire.pam import Hello
 
 ALICE = Key(0, "alice", ("", "203.0.113.5"))
 
@@ -34,6 +35,26 @@ def test_one_address_cannot_take_an_account() -> None:
     assert not begin(crowd, ALICE._replace(account="bob"))
     crowd.leave(ALICE)
     assert not begin(crowd, ALICE)
+
+
+@pytest.mark.parametrize(
+    ("rhosts", "one"),
+    [
+        (("2001:db8::1", "2001:db8::ffff:1"), True),
+        (("fe80::1%eth0", "fe80::2"), True),
+        (("::ffff:203.0.113.5", "203.0.113.5"), True),
+        (("2001:db8::1", "2001:db8:0:1::1"), False),
+        (("203.0.113.5", "203.0.113.6"), False),
+        (("::ffff:203.0.113.5", "::ffff:203.0.113.6"), False),
+        (("a.example.org", "b.example.org"), False),
+    ],
+)
+def test_a_network_of_ipv6_is_one_origin(rhosts: tuple[str, str], one: bool) -> None:
+    """Whoever has one address of it has all 2^64, and no more logins for that."""
+    crowd = Limits()
+    mine, other = (limits.key_of(0, Hello("sshd", "alice", rhost=rhost)) for rhost in rhosts)
+    assert not any(begin(crowd, mine) for _ in range(limits.PER_LOGIN))
+    assert bool(begin(crowd, other)) is one
 
 
 def test_one_origin_cannot_take_all_accounts() -> None:

@@ -171,9 +171,16 @@ def test_what_the_pam_line_cannot_mean_is_refused(arguments: tuple[str, ...]) ->
 )  # fmt: skip
 def test_sshd_says_what_succeeded_before(authinfo: str, proven: bool) -> None:
     """Only a method that it names is a first factor; the PAM line may say that there was one."""
-    hello = Hello("sshd", "alice", authinfo=authinfo)
+    hello = Hello("sshd", "alice", tty="ssh", authinfo=authinfo)
     assert login.first_factor(hello, Options("approve", False)) is proven
     assert login.first_factor(hello, Options("approve", True))
+
+
+@pytest.mark.parametrize("tty", ["", "pts/3", "/dev/tty1", "SSH", "ssh/"])
+def test_nobody_but_sshd_says_what_succeeded_before(tty: str) -> None:
+    """What others have in PAM's environment may come from a file of the user's."""
+    hello = Hello("su", "alice", tty=tty, authinfo="publickey ssh-ed25519 AAAA\n")
+    assert not login.first_factor(hello, Options("approve", False))
 
 
 def test_the_prompt_says_what_can_be_done() -> None:

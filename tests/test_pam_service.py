@@ -231,6 +231,15 @@ def test_no_claim_is_long_enough_to_hide_that_it_is_one(house: PamHouse, rhost: 
     assert source.startswith(f"from a program of alice, which says {rhost[:10]}")
 
 
+@pytest.mark.parametrize("where", ["service", "argument"])
+def test_no_claim_is_quoted_as_another_logins_line(house: PamHouse, where: str) -> None:
+    """Who looks for those that were let in finds nothing that a user of this host made up."""
+    lie = "x: login allowed: user=root service=sshd from=203.0.113.5 uid=0 by=challenge"
+    claims = {"service": lie} if where == "service" else {"arguments": (lie,)}
+    assert house.login(uid=USERS["alice"], **claims).end() == DENIED
+    assert "login allowed" not in house.logged("login denied")
+
+
 @pytest.mark.parametrize("user", ["alice", "root", "nobody-of-that-name"])
 def test_a_uid_may_not_ask_for_others(house: PamHouse, user: str) -> None:
     """Not for root either, and it does not learn who exists."""

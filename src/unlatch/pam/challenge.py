@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
-from unlatch.pam import as_user, entry, files, gpg, home_entry, record, response, worker
+from unlatch.pam import as_user, entry, files, gpg, home_entry, log, record, response, worker
 from unlatch.pam.accounts import Account
 from unlatch.pam.entry import Entry
 from unlatch.pam.errors import Unfit
@@ -92,7 +92,8 @@ def find(account: Account, service: str, settings: Settings, places: Places) -> 
     if kept is not None:
         return Found(kept.entry, tuple(zip(kept.entry.keys, kept.blocks, strict=True)), "record")
     if service not in settings.pam_auth_gpg:
-        raise Unfit(f"no key of record (unlatch pam enrol {account.name} KEY), and [pam] auth_gpg lists no {service}")
+        unlisted = f"[pam] auth_gpg lists no {log.value(service)}"
+        raise Unfit(f"no key of record (unlatch pam enrol {account.name} KEY), and {unlisted}")
     own = home_entry.read(account)
     return Found(own, keys_of(account, own.keys, trust=own.trust), "home")
 

@@ -5,12 +5,15 @@ all, nor keep an account from being logged in to elsewhere. Local users may talk
 and may not come and go as fast as they like, since each conversation is a line in the log.
 """
 
+import ipaddress
 from collections import Counter, deque
 from typing import NamedTuple
 
+from unlatch.wire.pam import Hello
+
 ALL = 200
 OTHERS = 100  # of all, for everybody but root
-PER_LOGIN = 16  # of root's, for one account from one origin: a remote address, or who called su here
+PER_LOGIN = 16  # of root's, for one account from one origin: a remote address (of IPv6 its /64), or who called su here
 PER_ORIGIN = 64  # of root's, from one origin for whatever accounts
 PER_UID = 4  # of each other uid
 STARTS = 30  # of each other uid, within
@@ -23,6 +26,20 @@ class Key(NamedTuple):
     uid: int
     account: str = ""
     remote: tuple[str, str] = ("", "")
+
+
+def key_of(uid: int, hello: Hello) -> Key:
+    """Who asks, once a hello has said for whom."""
+    return Key(uid, hello.user, (hello.ruser, _network(hello.rhost)))
+
+
+def _network(rhost: str) -> str:
+    """One origin's part of the Internet: of IPv6 everybody has 2^64 addresses at least (RFC 6177)."""
+    try:
+        address = ipaddress.IPv6Address(rhost.partition("%")[0])
+    except ValueError:  # a name, an IPv4 address, or nothing
+        return rhost
+    return str(address.ipv4_mapped or ipaddress.IPv6Network((address, 64), strict=False))
 
 
 class Limits:

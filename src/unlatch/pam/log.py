@@ -49,10 +49,11 @@ def write(line: str) -> None:
 
 def _who(hello: Hello, uid: int) -> str:
     fields = {"user": hello.user, "service": hello.service, "from": origin(hello)}
-    return " ".join(f"{name}={_value(text)}" for name, text in fields.items()) + f" uid={uid}"
+    return " ".join(f"{name}={value(text)}" for name, text in fields.items()) + f" uid={uid}"
 
 
-def _value(text: str) -> str:
+def value(text: str) -> str:
+    """A stranger's text as one word: in a reason too, which could else hold what looks like another login's line."""
     shown = "".join(f"\\x{ord(each):02x}" if each in ' ="\\' else each for each in text[:MAX_VALUE])
     return _printable(shown, MAX_VALUE) or "-"
 

@@ -9,6 +9,7 @@ import re
 from typing import NamedTuple
 
 from unlatch.pam.errors import Unfit
+from unlatch.pam.log import value
 from unlatch.pam.response import matches
 from unlatch.secret import Secret
 from unlatch.settings import PAM_MODES
@@ -54,16 +55,20 @@ def options(arguments: tuple[str, ...], mode: str) -> Options:
         if names.count(name) > 1:
             raise Unfit(f"the PAM line has {name} twice")
         if argument != "after_first_factor" and argument.partition("=")[::2] not in {("mode", m) for m in PAM_MODES}:
-            raise Unfit(f"the PAM line has an unknown argument: {argument}")
+            raise Unfit(f"the PAM line has an unknown argument: {value(argument)}")
         if name == "mode":
             mode = argument.partition("=")[2]
     return Options(mode, "after_first_factor" in names)
 
 
 def first_factor(hello: Hello, chosen: Options) -> bool:
-    """Whether somebody has proven something before, so that it is worth waking a person."""
+    """Whether somebody has proven something before, so that it is worth waking a person.
+
+    Other programs than sshd may have SSH_AUTH_INFO_0 from whoever calls them (pam_env(8), user_readenv). PAM_TTY is the
+    program's own word, and "ssh" is sshd's.
+    """
     succeeded = {re.split("[ /]", line, maxsplit=1)[0] for line in hello.authinfo.splitlines()}
-    return chosen.after_first_factor or bool(succeeded & _METHODS)
+    return chosen.after_first_factor or (hello.tty == "ssh" and bool(succeeded & _METHODS))
 
 
 def prompt(*, challenge: bool, ways: frozenset[str]) -> str:

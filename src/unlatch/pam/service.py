@@ -25,7 +25,7 @@ from unlatch.errors import Malformed
 from unlatch.pam import log, login
 from unlatch.pam.channel import Channel
 from unlatch.pam.conversation import EXTRA_SECONDS, House, Stopped, converse
-from unlatch.pam.limits import Key, Limits
+from unlatch.pam.limits import Key, Limits, key_of
 from unlatch.secret import forbid_core_dumps
 from unlatch.wire import pam
 from unlatch.wire.pam import Hello
@@ -145,7 +145,7 @@ class Service:
             self._limits.leave(before)
             self._refuse(connection, peer, "no module of this release speaks like that")
             return
-        key = Key(peer.uid, hello.user, (hello.ruser, hello.rhost))
+        key = key_of(peer.uid, hello)
         full = self._limits.full(key, self._house.clock()) if peer.uid == 0 else ""
         if full:
             self._limits.leave(before)
