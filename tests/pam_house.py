@@ -25,6 +25,7 @@ from unlatch.wire import pam
 from unlatch.wire.pam import Hello
 
 WORKER, WORKER_UID = "unlatch-pam", 4300
+WEB, WEB_UID = "unlatch-pam-web", 4299
 USERS = {"alice": 4301, "bob": 4302, "carol": 4303}
 SSH = ("203.0.113.5", "ssh")  # PAM_RHOST and PAM_TTY, as sshd gives them
 NEUTRAL = ("warn", "unlatch: this login cannot be confirmed")
@@ -248,7 +249,7 @@ class PamHouse:
         for name in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
                 if os.stat(f"/proc/{name}/ns/mnt").st_ino == ours and os.stat(f"/proc/{name}").st_uid in {
-                    WORKER_UID, *USERS.values()
+                    WORKER_UID, WEB_UID, *USERS.values()
                 }:  # fmt: skip
                     found.append(int(name))
         return found
@@ -261,8 +262,8 @@ class PamHouse:
         return directory
 
     def _namespace(self) -> "subprocess.Popen[bytes]":
-        accounts = {WORKER: WORKER_UID} | USERS
-        homes = {WORKER: Path("/")} | self.homes
+        accounts = {WORKER: WORKER_UID, WEB: WEB_UID} | USERS
+        homes = {WORKER: Path("/"), WEB: Path("/")} | self.homes
         users = [f"{name}:x:{uid}:{uid}::{homes[name]}:/bin/sh\n" for name, uid in accounts.items()]
         groups = [f"{name}:x:{uid}:\n" for name, uid in accounts.items()]
         script = ["mount --make-rprivate /"]

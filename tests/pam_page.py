@@ -53,7 +53,7 @@ def holds(pid: int, needle: bytes) -> bool:
     return False
 
 
-def worker() -> accounts.Account:
+def server() -> accounts.Account:
     """Who serves the page: nobody, or ourselves where only root could make it another."""
     return accounts.by_uid(65534 if os.geteuid() == 0 else os.geteuid())
 
@@ -67,7 +67,7 @@ def _main(asked: dict[str, Any]) -> None:
     try:
         page = open_page(
             asked["armour"], asked["web"], Tls(Secret(tls[0]), tls[1]) if tls else None, settings,
-            worker=worker(), random=os.urandom, seconds=asked["seconds"], forget=[response],
+            server=server(), random=os.urandom, seconds=asked["seconds"], forget=[response],
         )  # fmt: skip
     except Unfit as unfit:
         print(json.dumps({"why": unfit.why}), flush=True)

@@ -18,14 +18,17 @@ from browser import Tab, headless
 from certificates import issued
 from cryptography.hazmat.primitives import serialization
 from pam_message import CURVE, TEXT, Keys
-from pam_page import holds, served, worker
+from pam_page import holds, served, server
 from playwright.sync_api import Browser, Playwright
 from qr_reader import read
 from real import absent
 from waiting import PATIENCE, until
 
+from unlatch.pam import worker
 from unlatch.pam.entry import WEB
+from unlatch.pam.errors import Unfit
 from unlatch.pam.web import READABLE
+from unlatch.pam.worker import Places
 
 PLAIN, ASKING, TLS = "webQrNoAuthNoTls", "webQrAuthNoTls", "webQrNoAuthTls"
 PHONE = {"width": 390, "height": 844}
@@ -406,21 +409,30 @@ def test_a_bad_key_is_no_page(
 def test_the_server_has_nothing_of_the_login(
     armour: str, ports: tuple[int, int], authority: tuple[Path, Path, Path]
 ) -> None:
-    """It runs as the worker with no way to more, holds sockets only, leaves no core file, and knows no response."""
+    """It runs as another user with no way to more, holds sockets only, leaves no core file, and knows no response."""
     if os.geteuid() != 0:
         absent("only root serves a page as another user")
     with served(armour, TLS, tls=authority[1:], ports=ports) as page:
-        server = child_of(page.pid)
-        status = Path(f"/proc/{server}/status").read_text()
-        who = worker()
+        serving = child_of(page.pid)
+        status = Path(f"/proc/{serving}/status").read_text()
+        who = server()
         assert re.findall(r"^[UG]id:\t(.*)$", status, re.MULTILINE) == ["\t".join([str(each)] * 4) for each in who[1:3]]
         assert re.search(r"^NoNewPrivs:\t1$", status, re.MULTILINE)
         assert re.search(r"^CapPrm:\t0+$", status, re.MULTILINE)
-        assert os.stat(f"/proc/{server}/mem").st_uid == 0  # not dumpable: also the worker's other processes stay out
-        held = [os.readlink(f"/proc/{server}/fd/{each}") for each in os.listdir(f"/proc/{server}/fd")]
+        assert os.stat(f"/proc/{serving}/mem").st_uid == 0  # not dumpable: those of other pages stay out too
+        held = [os.readlink(f"/proc/{serving}/fd/{each}") for each in os.listdir(f"/proc/{serving}/fd")]
         kinds = sorted(re.sub(r"\d+", "N", each) for each in held)
         # Standard streams, the event loop's own pair, the listener and the lifeline.
         assert kinds == ["/dev/null"] * 3 + ["anon_inode:[eventpoll]"] + ["socket:[N]"] * 4
         response = bytes.fromhex(page.response)
         assert holds(page.pid, response)
-        assert not holds(server, response)
+        assert not holds(serving, response)
+
+
+def test_no_page_is_served_by_who_makes_messages() -> None:
+    """A page talks with strangers: broken into, it shall not be able to look into other logins."""
+    places = Places(worker="games")
+    for name, why in (("no-such-user", "is missing"), ("root", "nor as root"), ("games", "as games")):
+        with pytest.raises(Unfit, match=why):
+            worker.server(places._replace(web=name))
+    assert worker.server(places._replace(web="news")).name == "news"

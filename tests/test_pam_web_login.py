@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from browser import Tab, headless
 from certificates import issued
-from pam_house import USERS, PamHouse, Word
+from pam_house import USERS, WEB_UID, PamHouse, Word
 from pam_page import holds
 from playwright.sync_api import Playwright
 from qr_reader import picture, pixels, read
@@ -66,6 +66,9 @@ def test_a_login_by_its_page(house: PamHouse, playwright: Playwright, tmp_path: 
     server = serving(house)
     assert holds(server, scanned.encode())
     assert not holds(server, response.encode())
+    uids = re.search(r"^Uid:\t(.*)$", Path(f"/proc/{server}/status").read_text(), re.MULTILINE)
+    assert uids
+    assert uids[1].split() == [str(WEB_UID)] * 4, "who makes the messages is another"
     login.type(response)
     assert login.end() == [Word("allow")]
     assert not Path(f"/proc/{server}/stat").exists()

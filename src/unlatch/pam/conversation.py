@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from unlatch import config, runtime
 from unlatch.errors import Malformed
-from unlatch.pam import accounts, log, login, screen, shown
+from unlatch.pam import accounts, log, login, screen, shown, worker
 from unlatch.pam.challenge import Challenge, Facts, Places, challenge
 from unlatch.pam.channel import Channel
 from unlatch.pam.entry import BROKER, WEB
@@ -163,7 +163,7 @@ class _Conversation:
         try:
             page = open_page(
                 made.armour, made.entry.web, Tls(*made.tls) if made.tls else None, self._settings,
-                worker=accounts.find(self._house.places.worker), random=self._house.random,
+                server=worker.server(self._house.places), random=self._house.random,
                 seconds=self._settings.pam_seconds, forget=(made.response,),
             )  # fmt: skip
         except Unfit as unfit:

@@ -1,7 +1,8 @@
 """A page with one challenge, on a listener of its own, for as long as one login waits.
 
-The login's process takes the port, so that it is root's; the page is served by a child that has the worker's rights,
-no descriptor but the port, and no response in its memory. It ends with the login, in whatever way that ends.
+The login's process takes the port, so that it is root's; the page is served by a child that has the rights of a system
+user for just that, no descriptor but the port, and no response in its memory. It ends with the login, in whatever way
+that ends.
 """
 
 import base64
@@ -70,14 +71,14 @@ def open_page(
     tls: Tls | None,
     settings: Settings,
     *,
-    worker: Account,
+    server: Account,
     random: Callable[[int], bytes],
     seconds: float,
     forget: Iterable[Secret] = (),
 ) -> WebPage:
     """Serve a challenge for ``seconds`` at most; ``web`` is one of :data:`unlatch.pam.entry.WEB`.
 
-    ``worker`` is the account that serves it, ``random(n)`` gives n random bytes. ``forget`` is what the child wipes
+    ``server`` is the account that serves it, ``random(n)`` gives n random bytes. ``forget`` is what the child wipes
     from its copy of this process's memory: the response.
 
     Raises:
@@ -102,7 +103,7 @@ def open_page(
                 from unlatch.pam import web_server  # asyncio and h11, which only this process needs
 
                 site = web_server.ChallengeSite(armour, path, _token(name, password))
-                web_server.run(listener, its, site, tls if encrypts else None, worker, seconds, forget)
+                web_server.run(listener, its, site, tls if encrypts else None, server, seconds, forget)
         except OSError as error:
             ours.close()
             raise Unfit(f"no page: {(error.strerror or type(error).__name__).lower()}") from None

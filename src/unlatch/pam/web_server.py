@@ -66,17 +66,19 @@ def run(
     lifeline: socket.socket,
     site: ChallengeSite,
     tls: Tls | None,
-    worker: Account,
+    server: Account,
     seconds: float,
     forget: Iterable[Secret],
 ) -> NoReturn:
-    """Become the worker and serve until the login's end of ``lifeline`` is closed, or for ``seconds``. In a child."""
+    """Become the account ``server`` and serve until the login's end of ``lifeline`` is closed, or for ``seconds``. In a
+    child.
+    """
     try:
         gc.freeze()  # what the login's process had is never touched again: its descriptors are closed by number
         for secret in forget:
             secret.wipe()
         try:
-            become(worker, (listener.fileno(), lifeline.fileno()), seconds, descriptors=_DESCRIPTORS)
+            become(server, (listener.fileno(), lifeline.fileno()), seconds, descriptors=_DESCRIPTORS)
             context = _context(tls) if tls else None
         except Unfit as unfit:
             lifeline.send(unfit.why.encode())

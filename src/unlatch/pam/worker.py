@@ -23,13 +23,15 @@ class Places(NamedTuple):
     """Where things are on this host.
 
     ``work`` is a directory in memory that belongs to the user ``worker``; ``signing`` the home of the server's key,
-    that user's as well.
+    that user's as well. ``web`` is the user that serves pages: it talks with strangers and reads TLS files of accounts,
+    so it must be another, which can reach no message that is being made, and no key that signs.
     """
 
     records: str = "/etc/unlatch/pam"
     work: str = "/run/unlatch-pam-work"
     signing: str = "/var/lib/unlatch-pam/gnupg"
     worker: str = "unlatch-pam"
+    web: str = "unlatch-pam-web"
 
 
 class Signer(NamedTuple):
@@ -45,13 +47,22 @@ def find(places: Places, not_for: Account | None = None) -> Account:
     Raises:
         Unfit: there is none, or it is root's, or the very one that the message is for.
     """
-    try:
-        worker = accounts.find(places.worker)
-    except Unfit:
-        raise Unfit(f"the system user {places.worker} is missing (systemd-sysusers makes it)") from None
+    worker = _system_user(places.worker)
     if worker.uid == 0 or (not_for is not None and worker.uid == not_for.uid):
         raise Unfit(f"{places.worker} cannot make a message for itself, nor as root")
     return worker
+
+
+def server(places: Places) -> Account:
+    """The account that serves pages.
+
+    Raises:
+        Unfit: there is none, or it is root's, or the one that makes messages.
+    """
+    web = _system_user(places.web)
+    if web.uid in (0, find(places).uid):
+        raise Unfit(f"{places.web} cannot serve a page as {places.worker}, nor as root")
+    return web
 
 
 def encrypt(account: Account, plain: bytearray, keys: Keys, sign_as: str, places: Places, name: str) -> str:
@@ -150,6 +161,13 @@ def keys_from_bytes(said: bytes, count: int) -> Keys:
     if len(keys) != count or not all(isinstance(key, str) and entry.is_fingerprint(key) for key, _ in keys):
         raise Unfit("the keys that were looked up cannot be read")
     return keys
+
+
+def _system_user(name: str) -> Account:
+    try:
+        return accounts.find(name)
+    except Unfit:
+        raise Unfit(f"the system user {name} is missing (systemd-sysusers makes it)") from None
 
 
 def _in_work(
