@@ -1,8 +1,8 @@
 """A challenge: a response that is drawn now, encrypted to the keys of one account, with what it is good for beside it.
 
 Two steps, by two users. Which keys they are is seen with the rights of the account, where its own entry counts. The
-message is made by a system user of our own (:mod:`unlatch.pam.worker`), for any other process of the account could
-trace (ptrace(2)) a gpg that runs with the account's rights, read the response from it, and pass sudo with it.
+message is made by a system user of our own (:mod:`unlatch.pam.worker`): whatever the account's other processes may one
+day find out about a gpg with the account's rights, there is no response in it to pass sudo with.
 """
 
 import os
