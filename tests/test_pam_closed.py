@@ -15,6 +15,7 @@ import pytest
 from pam_house import NEUTRAL, SSH, USERS, WORKER_UID, PamHouse, Word
 from waiting import until
 
+from unlatch.pam import log
 from unlatch.wire import pam
 from unlatch.wire.pam import Hello
 
@@ -294,7 +295,7 @@ def test_a_configuration_that_others_may_write_is_denied(house: PamHouse) -> Non
 @pytest.mark.parametrize("argument", ["mode=off", "nullok", "try_first_pass", "after_first_factor=1"])
 def test_an_unknown_argument_is_denied(house: PamHouse, argument: str) -> None:
     """What other modules take for leave is none here."""
-    check(house, argument, arguments=(argument,))
+    check(house, f"the PAM line has an unknown argument: {log.value(argument)}", arguments=(argument,))
 
 
 def test_approve_without_a_first_factor_is_denied(house: PamHouse) -> None:
