@@ -15,6 +15,7 @@ import pytest
 from house import PATH, UNLATCH
 from real import absent
 from terminal import Terminal
+from waiting import until
 
 from unlatch.cli import pam_checks, pam_lines
 from unlatch.cli.main import run
@@ -130,6 +131,7 @@ def test_it_shows_what_a_login_shows_and_what_to_write(service: Service, place: 
         terminal.expect(f"the service listens at {place}/pam.sock")
         terminal.expect("mode either        anna may approve, 6 times an hour at most")
         terminal.expect("/etc/pam.d/sshd does not ask us yet")
+        assert "patience" not in terminal.screen  # what sshd needs for it is among the lines
         terminal.expect("Here it is:\n▀▄ \x1b[7mcode\x1b[0m\n")
         terminal.expect("Response: ")
         assert terminal.echoes()
@@ -169,22 +171,27 @@ def test_a_service_that_fails_lets_nobody_in(service: Service, place: Path, modu
     """It is denied, and called by PAM's name."""
     with walk(place, module) as terminal:
         terminal.expect("it could not be confirmed (PAM_AUTHINFO_UNAVAIL)")
+        terminal.expect('or, where no service answered: "journalctl -g pam_unlatch -n 5"')
         assert terminal.end() == 3
     assert len(service.hellos) == 1
 
 
 @pytest.mark.parametrize("service", [(("ask", "waits:"),), (("say", "waits:"), ("wait", ""))], indirect=True)
 def test_ctrl_c_ends_it_at_a_prompt_and_while_a_phone_rings(service: Service, place: Path, module: Path) -> None:
-    """The service sees the login go, and the terminal is as before."""
+    """The service sees the login go, the terminal is as before, and no file is left."""
+    before = set(Path("/tmp").glob("unlatch-pam-*"))
     with walk(place, module) as terminal:
         terminal.expect("waits:")
+        made = set(Path("/tmp").glob("unlatch-pam-*")) - before  # perhaps those of other tests as well
+        assert made
+        assert not list(place.glob("unlatch-pam-*"))  # TMPDIR may be a directory of the user's who called su
         terminal.type("\x03")
         terminal.expect("unlatch: interrupted")
         assert terminal.end() == 130
         assert terminal.echoes()
     assert service.left.wait(20)
     assert "would be let in" not in terminal.screen
-    assert list(place.glob("unlatch-pam-*")) == []
+    until(lambda: not any(each.exists() for each in made), "the end of the directory")
 
 
 def test_without_module_or_service_nothing_is_walked_through(place: Path) -> None:
@@ -214,7 +221,7 @@ def test_a_directory_that_others_may_write_is_not_believed(place: Path, module: 
 @pytest.mark.parametrize(
     ("words", "said", "code"),
     [
-        (("nobody-of-this-name",), "there is no such account", 1),
+        (("nobody-of-this-name",), "nobody-of-this-name: there is no such account", 1),
         (("root", "--service", "../sshd"), "a service is the name of a file in /etc/pam.d", 2),
         (("root", "--mode", "open"), "invalid value for '--mode'", 2),
     ],
@@ -224,6 +231,20 @@ def test_what_cannot_be_tried_is_said(words: tuple[str, ...], said: str, code: i
     with Terminal([UNLATCH, "pam", "test", *words], {"PATH": PATH, "HOME": str(place)}) as terminal:
         terminal.expect(said)
         assert terminal.end() == code
+
+
+def test_a_walk_needs_a_terminal(place: Path) -> None:
+    """Without one it says how to have it over ssh."""
+    environ = {"PATH": PATH, "HOME": str(place)}
+    done = subprocess.run(
+        [UNLATCH, "pam", "test", "root"], env=environ, stdin=subprocess.DEVNULL, capture_output=True,
+        start_new_session=True, timeout=30, check=False, text=True,
+    )  # fmt: skip
+    if os.geteuid() == 0:
+        assert (done.returncode, "ssh -t HOST unlatch pam test root" in done.stderr) == (1, True), done
+        assert "unlatch answer" not in done.stderr
+    else:
+        assert "only root" in done.stderr
 
 
 def test_nobody_walks_through_the_login_of_another(

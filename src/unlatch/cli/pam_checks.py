@@ -78,7 +78,11 @@ def rung(walk: Walk, settings: Settings, file: str, situation: Situation) -> Fin
 
 
 def patience(walk: Walk, settings: Settings, situation: Situation) -> Finding | None:
-    """Whether the service waits for as long as a challenge lasts; None where nothing is known of it."""
+    """Whether the service waits for as long as a challenge lasts; None where nothing is known of it, and where it does
+    not ask us yet: what it then needs is printed with its lines.
+    """
+    if not _uses(walk):
+        return None
     if walk.service == "sshd":
         said = pam_places.sshd_settings(walk.account.name)
         keys = ("logingracetime", "usepam", "kbdinteractiveauthentication")
@@ -105,8 +109,12 @@ def login_timeout(path: str = LOGIN_DEFS) -> int:
 
 def line(walk: Walk) -> Finding:
     """Whether the real service asks us yet."""
-    numbers = [str(use.number) for use in pam_places.uses() if use.service == walk.service]
+    numbers = [str(use.number) for use in _uses(walk)]
     place = f"{pam_places.PAM_D}/{walk.service}"
     if numbers:
         return ok(f"{place} asks us, in line {listed(numbers)}")
-    return ok(f"{place} does not ask us yet; the lines for it are below")
+    return ok(f"{place} does not ask us yet; a walk that succeeds ends with the lines for it")
+
+
+def _uses(walk: Walk) -> list[pam_places.Use]:
+    return [use for use in pam_places.uses() if use.service == walk.service]

@@ -19,6 +19,7 @@ from unlatch.doctor.check import Finding, Situation
 from unlatch.doctor.host import pam_places
 from unlatch.pam import libpam
 from unlatch.pam.accounts import Account, find
+from unlatch.pam.errors import Unfit
 from unlatch.secret import Secret, forbid_core_dumps
 from unlatch.settings import PAM_MODES, Settings
 
@@ -49,7 +50,10 @@ def command(user: str, service: str, mode: str | None, module: str | None, socke
     For root, or for USER. The module and the service are the real ones, so a person may be rung; nobody is logged in,
     and neither /etc/pam.d nor a running sshd is touched. At the end it prints the lines that make a service ask.
     """
-    account = find(user)
+    try:
+        account = find(user)
+    except Unfit as error:
+        voice.fail(f"{voice.clean(user)}: {error.why}", "getent passwd")
     if os.geteuid() not in (0, account.uid):
         name = voice.clean(account.name)
         voice.fail(f"only root and {name} can walk through a login of {name}", f'as root: "unlatch pam test {name}"')
@@ -57,14 +61,23 @@ def command(user: str, service: str, mode: str | None, module: str | None, socke
         voice.fail("a service is the name of a file in /etc/pam.d", 'run "unlatch pam test --help"', code=voice.USAGE)
     loaded = config.load(None, os.environ, 0)
     walk = _walk(account, service.lower(), mode, module, socket, loaded.settings)
-    terminal = voice.Terminal()
-    terminal.descriptor()  # before anything is looked at: without one there is nobody to ask
+    terminal = _terminal(account.name)  # before anything is looked at: without one there is nobody to ask
     if not _in_place(walk, loaded.settings, loaded.path):
         voice.fail("there is nothing to walk through until that is mended")
     voice.say(f"\nwhat follows is what a login of {account.name} by {walk.service} shows; Ctrl-C ends it\n")
     code = _converse(walk, terminal)
     voice.say()
     return _verdict(code, walk, loaded.settings)
+
+
+def _terminal(user: str) -> voice.Terminal:
+    terminal = voice.Terminal()
+    try:
+        terminal.descriptor()
+    except voice.Problem:
+        text = "there is no terminal to show the login on"
+        voice.fail(text, f"run it in a terminal; over ssh: ssh -t HOST unlatch pam test {voice.clean(user)}")
+    return terminal
 
 
 def _walk(
@@ -132,7 +145,8 @@ def _converse(walk: Walk, terminal: voice.Terminal) -> int:
     Raises:
         KeyboardInterrupt: the person left.
     """
-    with tempfile.TemporaryDirectory(prefix="unlatch-pam-") as directory:
+    # In /tmp, which is sticky, and not in TMPDIR, which su keeps: in a directory of the user's, he could exchange what libpam is then told to load.
+    with tempfile.TemporaryDirectory(prefix="unlatch-pam-", dir="/tmp") as directory:
         # A bracket is how PAM quotes an argument; the words here have none but those that an administrator wrote.
         stack = " ".join(["auth required", walk.module, *walk.arguments])
         for name, text in ((walk.service, stack), ("other", "auth required pam_deny.so")):
@@ -190,6 +204,7 @@ def _verdict(code: int, walk: Walk, settings: Settings) -> int:
     if code == libpam.AUTH_ERR:
         voice.fail("the login is denied (PAM_AUTH_ERR)", log, code=DENIED)
     if code == libpam.AUTHINFO_UNAVAIL:
-        voice.fail("the login is denied: it could not be confirmed (PAM_AUTHINFO_UNAVAIL)", log, code=DENIED)
+        text = "the login is denied: it could not be confirmed (PAM_AUTHINFO_UNAVAIL)"
+        voice.fail(text, log, 'or, where no service answered: "journalctl -g pam_unlatch -n 5"', code=DENIED)
     text = f"PAM says {code} (/usr/include/security/_pam_types.h)"
     raise voice.Problem(text, f"see that libpam can load {voice.clean(walk.module)}", log)
