@@ -135,7 +135,7 @@ def test_a_key_of_the_users_keyring_is_enrolled_by_its_fingerprint(host: Host) -
     path = host.etc / "unlatch" / "pam" / "alice"
     assert (path.stat().st_uid, path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0, 0o644, 0o755)
     _, err = host.does("enrol", "alice", key.lower(), f"0x{spare}", "--web", "webQrBroker")
-    assert "and no other as before" in err
+    assert "; the record before is gone\n" in err
     assert host.rows() == [{"user": "alice", "keys": [key, spare], "sign_as": "", "web": "webQrBroker", "trouble": ""}]
     assert host.does("list")[0] == f"alice  {key} {spare}  webQrBroker\n"
 
@@ -188,8 +188,8 @@ def test_what_could_not_log_in_is_not_enrolled(host: Host) -> None:
     host.has("revoked")
     host.fails("enrol", "mallory", key, says="there is no such account")
     host.fails("enrol", "../passwd", key, says="cannot be the name of an account")
-    host.fails("enrol", "alice", "ABCD1234", says="a key is a full fingerprint")
-    host.fails("enrol", "alice", "F" * 40, says="no key")
+    host.fails("enrol", "alice", "ABCD1234", says="error: a key is a full fingerprint")
+    host.fails("enrol", "alice", "F" * 40, says="no key", hint="or, exported by the person: unlatch pam")
     host.fails("enrol", "alice", host.forge.keys["revoked"], says="is revoked")
     host.fails("enrol", "alice", key, "--trust", says="not fully valid")
     host.fails("enrol", "alice", key, "--trust", "--file", "-", code=2, says="knows nothing of files")
@@ -200,7 +200,15 @@ def test_what_could_not_log_in_is_not_enrolled(host: Host) -> None:
     host.fails("enrol", "alice", key, "--sign-as", "a@b", says="has no key a@b", hint="unlatch pam sign-key")
 
 
-@pytest.mark.parametrize("words", [("enrol", "alice", "A" * 40), ("forget", "alice"), ("sign-key", "a@b.example")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("enrol", "alice", "A" * 40),
+        ("enrol", "alice", "a@b", "c@d", "--trust", "--web", "webQrBroker", "--file", "a.asc", "--file", "c.asc"),
+        ("forget", "alice"),
+        ("sign-key", "a@b.example"),
+    ],
+)
 def test_only_root_changes_anything(host: Host, words: tuple[str, ...]) -> None:
     """Not the user whose key it is, above all."""
     code, out, err = host.run(*words, uid=ALICE)

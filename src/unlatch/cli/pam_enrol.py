@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -18,6 +19,7 @@ from unlatch.pam.worker import Keys, Places
 PLACES = Places()
 MAX_FILE = 1 << 20  # bytes of a key; some carry hundreds of signatures
 _WEB = (*entry.WEB, entry.BROKER)
+_TYPED = "the command line"  # where an entry comes from that is in no file
 
 
 @click.command(
@@ -53,7 +55,9 @@ def enrol(
     A KEY is a full fingerprint in USER's keyring. An address would leave it to whatever runs as USER which key that is,
     so it is taken with --file only. Root's record counts for every service, and is the only one that sudo and su take.
     """
-    _only_root(f"unlatch pam enrol {user} {keys[0]}")
+    options = [("--sign-as", sign_as), ("--web", web), ("--tls-key", tls_key), ("--tls-certificate", tls_certificate)]
+    said = [word for pair in (*options, *(("--file", file) for file in files)) if pair[1] for word in pair if word]
+    _only_root(shlex.join(["unlatch", "pam", "enrol", user, *keys, *["--trust"] * trust, *said]))
     with _told("getent passwd"):
         account = accounts.find(user)
     if trust and files:
@@ -61,7 +65,7 @@ def enrol(
         voice.fail("--trust asks USER's trust database, which knows nothing of files", hint, code=voice.USAGE)
     line = [",".join(keys), "trust" if trust else "notrust", sign_as or "nosign", web or "noWebQr"]
     with _told("unlatch pam enrol --help"):
-        wanted = entry.parse(" ".join([*line, tls_key, tls_certificate]), "the command line")
+        wanted = entry.parse(" ".join([*line, tls_key, tls_certificate]), _TYPED)
     found = _from_files(files, wanted.keys) if files else _from_keyring(account, wanted)
     kept = wanted._replace(keys=tuple(key for key, _ in found), sign_as=_signing(wanted.sign_as))
     if kept.tls_key:
@@ -122,17 +126,20 @@ def _only_root(again: str) -> None:
 
 
 @contextlib.contextmanager
-def _told(hint: str) -> Iterator[None]:
+def _told(*hints: str) -> Iterator[None]:
     """What is wrong, and what to look at next."""
     try:
         yield
     except Unfit as error:
-        voice.fail(voice.clean(error.why), voice.clean(hint))
+        voice.fail(voice.clean(error.why.removeprefix(f"{_TYPED}:1: ")), *map(voice.clean, hints))
 
 
 def _from_keyring(account: Account, wanted: Entry) -> Keys:
     addresses = [key for key in wanted.keys if not entry.is_fingerprint(key)]
-    with _told(f"sudo -u {account.name} gpg --list-keys {' '.join(wanted.keys)}"):
+    keys = " ".join(wanted.keys)
+    files = " ".join("--file KEY.asc" for _ in wanted.keys)
+    from_file = f"or, exported by the person: unlatch pam enrol {account.name} {keys} {files}"
+    with _told(f"sudo -u {account.name} gpg --list-keys {keys}", from_file):
         if addresses:
             _refuse(account, addresses)
         return challenge.keys_of(account, wanted.keys, trust=wanted.trust)
@@ -181,7 +188,7 @@ def _signing(sign_as: str) -> str:
 
 def _tell_stored(name: str, path: str, kept: Entry, *, replaced: bool) -> None:
     keys = " or ".join(kept.keys)
-    voice.tell(voice.clean(f"{path}: logins of {name} want {keys}{', and no other as before' if replaced else ''}"))
+    voice.tell(voice.clean(f"{path}: logins of {name} want {keys}{'; the record before is gone' if replaced else ''}"))
     if len(kept.keys) == 1:
         voice.tell("hint: keys get lost; name a second one behind the first, whose secret half lies in a safe")
     voice.tell(voice.clean(f"hint: try it, and keep a root session open meanwhile: unlatch pam test {name}"))
