@@ -70,7 +70,7 @@ def test_a_page_that_asks_has_its_name_and_password_beside_the_link() -> None:
     """All that is needed to open the page stands in one place, the address on a line of its own, to be marked."""
     asking, plain = texts(Screen(80, 24), SMALL, ASKING)[1], texts(Screen(80, 24), SMALL, PLAIN)[1]
     assert asking.split("\n") == [
-        "It is also here, for kuvoxa with the password m3nq7rtw2xyz:",
+        "It is also here (name kuvoxa, password m3nq7rtw2xyz):",
         "  https://[2001:db8::10]:8430/k3xq9zab",
     ]
     assert plain.split("\n") == ["It is also here:", "  http://192.0.2.10:8430/k3xq9zab"]

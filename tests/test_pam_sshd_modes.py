@@ -234,7 +234,7 @@ def test_a_page_of_its_own(rung: LoginHouse, tmp_path: Path, web: str) -> None:
     with rung.ssh("alice") as terminal:
         message = challenged(terminal, rung.alice)
         (url,) = re.findall(rf"{'https' if words else 'http'}://localhost:8440/\S+", terminal.screen)
-        asks = re.search(r"for (\S+) with the password (\S+):", terminal.screen)
+        asks = re.search(r"\(name (\S+), password (\S+)\):", terminal.screen)
         assert bool(asks) == (web in ("webQrAuthTls", "webQrAuthNoTls"))
         name, password = asks.groups() if asks else ("", "")
         shown = rung.machine.run("python3", "-c", FETCH, url, name, password, user="visitor").out

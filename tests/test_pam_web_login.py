@@ -49,7 +49,7 @@ def test_a_login_by_its_page(house: PamHouse, playwright: Playwright, tmp_path: 
     said = [word for word in login.until_asked() if word.word != "wait"]
     assert [word.word for word in said] == ["say", "say", "say", "ask"], said
     page, code = said[1:3]
-    found = re.fullmatch(r"It is also here, for (\w+) with the password (\w+):\n  (https://\S+)", page.text)
+    found = re.fullmatch(r"It is also here \(name (\w+), password (\w+)\):\n  (https://\S+)", page.text)
     assert found
     name, password, link = found.groups()
     assert read(picture(pixels(code.text, dark=True), tmp_path / "session.png")) == link

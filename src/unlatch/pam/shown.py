@@ -41,7 +41,7 @@ def texts(
 def _page(link: Link) -> str:
     if not link.name:
         return f"It is also here:\n  {link.url}"
-    return f"It is also here, for {link.name} with the password {link.password}:\n  {link.url}"
+    return f"It is also here (name {link.name}, password {link.password}):\n  {link.url}"
 
 
 def _drawn(text: str, screen: Screen, below: int, light: bool) -> str | None:
