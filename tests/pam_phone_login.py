@@ -91,7 +91,7 @@ def _main(said: dict[str, Any]) -> None:
         else:
             way = phone.Approval(facts, said["digits"], where=where, seconds=said["seconds"])
     except Unfit as unfit:
-        _tell(unfit=unfit.why)
+        _tell(unfit=unfit.why, **{"rung": False} if isinstance(unfit, phone.NotRung) else {})
         return
     os.close(theirs)
     # End of file at once: no process of ours holds the other end. With a login's connection it is the same.

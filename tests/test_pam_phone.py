@@ -5,6 +5,7 @@ import os
 import pwd
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -159,9 +160,12 @@ def test_a_no_is_told(broker: Broker) -> None:
 def test_without_a_person_of_its_own_nobody_is_rung(broker: Broker) -> None:
     """The one who answers for everybody's jobs does not answer for a login; the reason is for the log."""
     with login(broker.house.runtime, NOBODYS) as session:
-        assert session.hear() == {"unfit": "the broker refuses it: no person is named for this user (people)"}
+        assert session.hear() == {
+            "unfit": "the broker refuses it: no person is named for this user (people)",
+            "rung": False,
+        }
     with login(broker.house.runtime, "no-such-account") as session:
-        assert session.hear() == {"unfit": "the broker refuses it: there is no such account (account)"}
+        assert session.hear() == {"unfit": "the broker refuses it: there is no such account (account)", "rung": False}
     assert broker.rung() == []
     assert [row.get("account") for row in broker.trail() if row["event"] == "refusal"][-2:] == [NOBODYS, None]
 
@@ -282,8 +286,13 @@ def test_no_broker(tmp_path: Path) -> None:
         assert session.hear() == {"unfit": f"{tmp_path}/none/askers is missing: this host has no broker"}
     (tmp_path / "askers").mkdir(mode=0o700)
     with login(tmp_path, MIA, put=0.3) as session:
-        assert session.hear() == {"unfit": "the broker did not take the prompt within 0.3 s"}
+        assert session.hear() == {"unfit": "the broker did not take the prompt within 0.3 s", "rung": False}
         assert session.process.wait(5) == 0
+    with socket.socket(socket.AF_UNIX) as hung:
+        hung.bind(f"{tmp_path}/askers/broker.sock")
+        hung.listen()
+        with login(tmp_path, MIA, put=2) as session:
+            assert session.hear() == {"unfit": "the broker did not take the prompt within 2 s"}, "it may ring yet"
 
 
 def test_another_uid_cannot_ask_about_logins(broker: Broker) -> None:
@@ -328,8 +337,8 @@ def test_another_uid_cannot_ask_about_logins(broker: Broker) -> None:
         (Denied(), ("no", "denied in the chat")),
         (Expired(), ("failed", "nobody answered the prompt in time")),
         (Withdrawn(), ("failed", "the prompt was withdrawn")),
-        (Refused("quota", "too often"), ("failed", "the broker refuses it: too often (quota)")),
-        (Refused("\n", "a\x1b[2J\nuser=root"), ("failed", "the broker refuses it: a [2J user=root ()")),
+        (Refused("quota", "too often"), ("refused", "the broker refuses it: too often (quota)")),
+        (Refused("\n", "a\x1b[2J\nuser=root"), ("refused", "the broker refuses it: a [2J user=root ()")),
         (NoBroker(["/run/unlatch/broker.sock: no"]), ("failed", "/run/unlatch/broker.sock: no")),
         (ValueError("quotes a secret"), ("failed", "unforeseen ValueError")),
         (Gone(), None),

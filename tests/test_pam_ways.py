@@ -1,5 +1,6 @@
 """A login that may be approved on the phone, or answered on the broker's page: the service with a real broker."""
 
+import contextlib
 import json
 import os
 import re
@@ -52,9 +53,9 @@ class Ways:
         lines = [f"{name} = {json.dumps(value)}" for name, value in table.items()]
         self.pam.configure("\n".join(lines), self.broker)
 
-    def login(self, **fields: object) -> Login:
-        """alice, after a public key."""
-        return self.pam.login(**{"authinfo": KEY} | fields)  # type: ignore[arg-type]
+    def login(self, user: str = "alice", **fields: object) -> Login:
+        """After a public key."""
+        return self.pam.login(user, **{"authinfo": KEY} | fields)  # type: ignore[arg-type]
 
     def page(self, ring: int = 1) -> Page:
         """The page on the phone."""
@@ -63,6 +64,18 @@ class Ways:
     def prompts(self) -> int:
         """How many the broker has open."""
         return len(self.host.ask_admin({"op": "list"})["prompts"])
+
+    @contextlib.contextmanager
+    def instead_of_the_broker(self, listener: socket.socket) -> Iterator[None]:
+        """Another listener where askers find the broker."""
+        place = self.host.runtime / "askers" / "broker.sock"
+        kept = place.rename(place.with_suffix(".kept"))
+        try:
+            listener.bind(str(place))
+            listener.listen()
+            yield
+        finally:
+            kept.rename(place)
 
     def all_ended(self) -> bool:
         """Has every ring on the phone its end?"""
@@ -216,6 +229,24 @@ def test_a_person_is_not_worn_down(ways: Ways) -> None:
     ways.pam.shift(boot=3601)
     digits(ways.login().until_asked())
     ways.phone.ring(4)
+
+
+def test_a_ring_that_nobody_hears_of_is_counted(ways: Ways) -> None:
+    """A broker that was asked and says nothing in time may ring yet: who can make a host that slow rings no more often
+    by it. What it refuses is not counted.
+    """
+    ways.configure("approve", approvals=1)
+    with socket.socket(socket.AF_UNIX) as silent, ways.instead_of_the_broker(silent):
+        assert ways.login().end() == DENIED
+        connection, _ = silent.accept()
+        with connection:
+            assert b'"account":"alice"' in connection.recv(65536)
+    assert ways.login().end() == DENIED
+    ways.pam.logged("the phone was rung 1 times in the last hour")
+    for number in (1, 2):
+        assert ways.login("bob").end() == DENIED
+        ways.pam.logged("no person is named for this user", number)
+    assert not ways.phone.messages()
 
 
 @pytest.mark.parametrize("pressed", [True, False])

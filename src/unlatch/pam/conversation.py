@@ -219,7 +219,7 @@ class _Conversation:
             rung = phone.Approval(
                 self._facts, digits, where=where, seconds=self._settings.pam_seconds, random=self._house.random
             )
-        except Unfit:
+        except phone.NotRung:
             allowance.give_back(self._house.approvals, self._account.uid, own=own, at=at)
             raise
         self._until_the_end.callback(rung.stop)

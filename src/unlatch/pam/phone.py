@@ -50,6 +50,10 @@ class Taken(NamedTuple):
         return "Taken(redacted)"
 
 
+class NotRung(Unfit):
+    """Nobody can have been rung: the broker refused, or was never asked."""
+
+
 def place(environ: Mapping[str, str]) -> runtime.Runtime:
     """The broker that logins are put to: the host's, never one that would have to be started for root alone.
 
@@ -75,7 +79,7 @@ class _Way:
                 _run(theirs, where, wait)
         except OSError as error:
             self._socket.close()
-            raise Unfit(f"no process could be started: {error.strerror}") from None
+            raise NotRung(f"no process could be started: {error.strerror}") from None
         finally:
             theirs.close()
         try:
@@ -101,11 +105,19 @@ class _Way:
                 time.sleep(0.002)
 
     def _settled(self) -> Taken:
-        if not select.select([self._socket], [], [], PUT_SECONDS)[0]:
-            raise Unfit(f"the broker did not take the prompt within {PUT_SECONDS:g} s")
-        word, *fields = self._report()
+        until = time.monotonic() + PUT_SECONDS
+        unfit: type[Unfit] = NotRung
+        word = "asked"
+        while word == "asked":
+            if not select.select([self._socket], [], [], max(0.0, until - time.monotonic()))[0]:
+                raise unfit(f"the broker did not take the prompt within {PUT_SECONDS:g} s")
+            word, *fields = self._report()
+            if word == "asked":  # from here on it may ring, whatever we hear of it
+                unfit = Unfit
+        if word == "refused":
+            raise NotRung(fields[0])
         if word != "taken":
-            raise Unfit(fields[0] if fields else "the process that asks the broker ended")
+            raise unfit(fields[0] if fields else "the process that asks the broker ended")
         person, first, second, link = fields
         return Taken(person, (first, second), link)
 
@@ -133,7 +145,7 @@ class Approval(_Way):
         """Ring; ``digits`` are two. ``facts`` must not be a stranger's word: their user's person is rung.
 
         Raises:
-            Unfit: nobody was rung, and why.
+            Unfit: nobody can say yes, and why; :class:`NotRung` if certainly nobody was rung.
         """
         question = approval_prompt(facts, match_words(random))
         super().__init__(where, lambda waiting: waiting.approval(question, facts.user, seconds, digits))
@@ -218,9 +230,9 @@ def _prompt(kind: str, facts: Facts, words: tuple[str, str]) -> Prompt:
 
 
 def _said(word: str, why: list[str]) -> str:
-    if word not in ("no", "failed"):
+    if word not in ("no", "failed", "refused"):
         return "failed: the process that asks the broker ended"
-    return f"{word}: {why[0] if why else ''}"
+    return f"{'no' if word == 'no' else 'failed'}: {why[0] if why else ''}"
 
 
 # The process that waits
@@ -261,6 +273,7 @@ class _Waiting:
 
     def _put(self, prompt: Prompt, account: str, seconds: int, *, silent: bool, public_url: str = "") -> Question:
         self._asker.open()
+        self._tell("asked")
         question = self._asker.put(prompt, seconds=seconds, account=account, silent=silent)
         self._asker.settle(question)
         if not question.registered:
@@ -317,7 +330,7 @@ def _failure(wait: Callable[[], None]) -> tuple[str, str] | None:
     except Withdrawn:
         return "failed", "the prompt was withdrawn"
     except Refused as refused:
-        return "failed", f"the broker refuses it: {plain(refused.text, 200)} ({plain(refused.why, 20)})"
+        return "refused", f"the broker refuses it: {plain(refused.text, 200)} ({plain(refused.why, 20)})"
     except NoBroker as error:
         return "failed", plain("; ".join(error.why) or "there is no broker", 300)
     except Exception as error:  # its text may quote anything
