@@ -232,6 +232,15 @@ def test_login_keys_fails(ring: Ring) -> None:
     assert (carol.state, "carol:1:" in carol.text) == ("problem", True)
 
 
+def test_login_keys_have_no_home_where_a_user_could_put_a_gpg_conf(
+    ring: Ring, short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TMPDIR, which su keeps, may be a directory of the user's."""
+    ring.keep("alice", "20d")
+    monkeypatch.setattr(tempfile, "tempdir", str(short / "of-the-user"))  # there is none, so its use would fail
+    assert [each.trouble for each in login_keys.probe(NOWHERE).kept] == [""]
+
+
 def test_login_keys_passes(ring: Ring) -> None:
     """One that never expires, one that does in a year; and nobody's."""
     assert login_keys.judge(login_keys.probe(NOWHERE), NOWHERE)[0].text == "nobody has a key of record"

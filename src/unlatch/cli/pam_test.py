@@ -145,7 +145,8 @@ def _converse(walk: Walk, terminal: voice.Terminal) -> int:
     Raises:
         KeyboardInterrupt: the person left.
     """
-    # In /tmp, which is sticky, and not in TMPDIR, which su keeps: in a directory of the user's, he could exchange what libpam is then told to load.
+    # In /tmp, which is sticky, and not in TMPDIR, which su keeps: in a directory of the user's, he could exchange the
+    # files, and root's libpam would load what they name.
     with tempfile.TemporaryDirectory(prefix="unlatch-pam-", dir="/tmp") as directory:
         # A bracket is how PAM quotes an argument; the words here have none but those that an administrator wrote.
         stack = " ".join(["auth required", walk.module, *walk.arguments])

@@ -46,7 +46,9 @@ def probe(situation: Situation) -> Facts:  # noqa: ARG001  # the same for everyb
     names = record.names(directory)
     until = time.monotonic() + SECONDS
     found = []
-    with tempfile.TemporaryDirectory() as home:
+    # In /tmp, which is sticky, and not in TMPDIR, which su keeps: in a directory of the user's, he could put another
+    # home, with settings for root's gpg.
+    with tempfile.TemporaryDirectory(dir="/tmp") as home:
         for name in names[:MOST]:
             if time.monotonic() > until:
                 break
