@@ -4,10 +4,14 @@ import contextlib
 import os
 from typing import NamedTuple
 
+from unlatch import config
 from unlatch.doctor.check import Check, Finding, Situation, ok, problem, unknown, warning
 from unlatch.doctor.host import pam_places
 from unlatch.doctor.host.served import served
 from unlatch.doctor.host.words import edit, listed
+from unlatch.pam import login
+from unlatch.pam.errors import Unfit
+from unlatch.settings import Settings
 
 RECORDS = "/etc/unlatch/pam"
 _WANTS = ("/etc/systemd/system", "/run/systemd/system")  # where "systemctl enable" makes its links
@@ -19,7 +23,7 @@ RAISING = ("su", "su-l", "sudo", "sudo-i", "doas", "polkit-1")
 class Facts(NamedTuple):
     """``uses``: the lines that name the module. ``records``: there are keys of record. ``raising``: services in
     ``auth_gpg`` that make root of their callers. ``booted``: systemd runs here; ``enabled``: it makes our
-    socket at boot.
+    socket at boot. ``settings``: what the service reads; ``mistake``: why it lets nobody in by them, or nothing.
     """
 
     uses: tuple[pam_places.Use, ...]
@@ -31,6 +35,8 @@ class Facts(NamedTuple):
     file: str
     booted: bool
     enabled: bool
+    settings: Settings = Settings()
+    mistake: str = ""
 
 
 def probe(situation: Situation) -> Facts:
@@ -39,6 +45,7 @@ def probe(situation: Situation) -> Facts:
     records = False
     with contextlib.suppress(OSError):
         records = bool(os.listdir(RECORDS))
+    own = config.load(None, {"HOME": "/nonexistent"}, 0)  # as the service does, whose home has no settings
     return Facts(
         pam_places.uses(),
         pam_places.module_path(),
@@ -49,6 +56,8 @@ def probe(situation: Situation) -> Facts:
         loaded.path,
         os.path.isdir("/run/systemd/system"),  # sd_booted(3)
         any(os.path.lexists(f"{place}/sockets.target.wants/unlatch-pam.socket") for place in _WANTS),
+        own.settings,
+        next((str(each) for each in own.mistakes if each.fatal), ""),
     )
 
 
@@ -56,10 +65,12 @@ def judge(facts: Facts, situation: Situation) -> list[Finding]:
     """One line for the whole, and one for each that is dangerous."""
     found = [_judge_whole(facts, situation)]
     for use in facts.uses:
+        place = f"{pam_places.PAM_D}/{use.service}"
+        change = situation.as_root("vi", f"+{use.number}", place)
         wrong = _wrong(use)
-        if wrong:
-            place = f"{pam_places.PAM_D}/{use.service}"
-            found.append(problem(f"{place}:{use.number}: {wrong}", situation.as_root("vi", f"+{use.number}", place)))
+        denied, hint = ("", "") if wrong or facts.mistake else _denied(use, facts, situation)
+        if wrong or denied:
+            found.append(problem(f"{place}:{use.number}: {wrong or denied}", hint or change))
     if facts.raising:
         text = (
             f"~/.auth_gpg counts for {listed(facts.raising)}: whatever runs as a user can enrol a key of its own there"
@@ -75,6 +86,26 @@ def _wrong(use: pam_places.Use) -> str:
     if use.first and "after_first_factor" in use.arguments.split():
         return "says after_first_factor, and nothing before it asks for one: anybody could ring"
     return ""
+
+
+def _denied(use: pam_places.Use, facts: Facts, situation: Situation) -> tuple[str, str]:
+    """Why the service denies whoever comes by this line, or nothing; and what to type if it is not about the line."""
+    if "[" in use.arguments:  # quoted, pam.d(5)
+        return "", ""
+    words = tuple(word for word in use.arguments.split() if word.partition("=")[0] not in ("socket", "timeout"))
+    try:
+        mode = login.options(words, facts.settings.pam_mode).mode
+    except Unfit:
+        return f"every login is denied: an argument is unknown, or there twice: {use.arguments}", ""
+    if mode == "approve":
+        if any(person.notify and set(person.users) - {"*"} for person in facts.settings.people):
+            return "", ""
+        text = 'the mode is approve, and no [people.NAME] table names an account ("*" does not count) and a notifier'
+        return f"every login is denied: {text}", edit(situation, facts.file)
+    if not facts.records and use.service not in facts.settings.pam_auth_gpg:
+        enrol = situation.as_root("unlatch", "pam", "enrol", "USER", "FINGERPRINT", "--file", "KEY.asc")
+        return "every login is denied: nobody has a key of record", enrol
+    return "", ""
 
 
 def _judge_whole(facts: Facts, situation: Situation) -> Finding:
@@ -93,6 +124,8 @@ def _judge_whole(facts: Facts, situation: Situation) -> Finding:
     if facts.uses and facts.booted and not facts.enabled:
         text = f"unlatch-pam.socket is not enabled: after the next boot every login by {names} is refused"
         return problem(text, situation.as_root("systemctl", "enable", "unlatch-pam.socket"))
+    if facts.uses and facts.mistake:
+        return problem(f"every login by {names} is refused: {facts.mistake}", edit(situation, facts.file))
     if facts.uses:
         return ok(f"{names} can ask: the module is installed, and its socket listens")
     return ok("no service in /etc/pam.d asks us")
@@ -139,8 +172,8 @@ def judge_patience(facts: Patience, situation: Situation) -> Finding:
 LOGINS = Check(
     "logins",
     "where a service in `/etc/pam.d` names `pam_unlatch.so`, the module is installed, its socket listens, is "
-    "root's and is back after a boot, no line lets everybody pass, and `~/.auth_gpg` serves no service that makes root "
-    "of its caller",
+    "root's and is back after a boot, no line lets everybody pass or nobody, and `~/.auth_gpg` serves no service that "
+    "makes root of its caller",
     "`systemctl enable --now unlatch-pam.socket`; the line or the setting as printed, with a root session kept open "
     "([logins](logins.md))",
     Facts,
