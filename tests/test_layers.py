@@ -167,3 +167,17 @@ def test_the_pinentry_imports_nothing_slow_before_it_can_listen() -> None:
 def test_the_checks_in_front_of_jobs_start_without_the_parser(check: str) -> None:
     """They run before every job, and importing click takes longer than all that they do."""
     assert not imported_by(f"import unlatch.cli.entry, unlatch.cli.{check}") & {"click", "cryptography", "asyncio"}
+
+
+def test_no_temporary_file_is_where_the_environment_says() -> None:
+    """TMPDIR, which su keeps, may be a directory of the user's: he could exchange what root is about to use."""
+    makers = {"TemporaryDirectory", "NamedTemporaryFile", "TemporaryFile", "mkdtemp", "mkstemp", "gettempdir"}
+    seen, found = 0, []
+    for _, path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in makers:
+                seen += 1
+                if not any(keyword.arg == "dir" for keyword in node.keywords):
+                    found.append(f"{path.name}:{node.lineno}")
+    assert found == []
+    assert seen >= 7

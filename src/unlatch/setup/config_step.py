@@ -145,7 +145,7 @@ def check(path: str, text: str, environ: Mapping[str, str], uid: int) -> config.
     Raises:
         BadConfig
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         copy = f"{folder}/unlatch.toml"
         with open(copy, "x", encoding="utf-8", newline="") as file:
             file.write(text)

@@ -22,7 +22,7 @@ http {{
 
 def caddy_site(site: str) -> str:
     """Why Caddy would not take this site by itself."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         return _caddy("validate", folder, site)
 
 
@@ -31,7 +31,7 @@ def caddyfile(directory: str, main: str, site_file: str, site: str) -> str:
 
     Only adapted, not validated: validation opens the log files that a configuration names, and would make them root's.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         if not _copy(directory, folder):
             return ""
         with open(f"{folder}/{site_file}", "w", encoding="utf-8") as file:
@@ -43,7 +43,7 @@ def nginx_location(location: str) -> str:
     """Why nginx would not take this location."""
     if not running.which("nginx"):
         return ""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         indented = "".join(f"        {line}\n" for line in location.splitlines())
         with open(f"{folder}/nginx.conf", "x", encoding="utf-8") as file:
             file.write(_NGINX.format(folder=folder, location=indented))

@@ -224,7 +224,7 @@ def _verify(texts: dict[str, str], manager: str) -> None:
     """Ask systemd about a copy of the units. It exits with 0 for keys that it does not know: it must be silent too."""
     if not running.which("systemd-analyze"):
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         paths = [f"{folder}/{name}" for name in texts]
         for path, text in zip(paths, texts.values(), strict=True):
             with open(path, "x", encoding="utf-8") as file:
