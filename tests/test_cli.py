@@ -22,9 +22,13 @@ from fake_broker import PROMPT, Broker, admin_socket, page_server
 from terminal import Terminal
 
 from unlatch.cli import doors, voice
+from unlatch.cli.config import summary
 from unlatch.cli.main import COMMANDS, run
+from unlatch.config import Loaded, Mistake
+from unlatch.doctor.host import pam_places, served
 from unlatch.errors import BadConfig, Denied, LinkOver, Malformed, NoBroker, Refused, SealBroken, Unreachable
 from unlatch.prompt import AskerInfo, Key
+from unlatch.settings import Settings
 
 UNLATCH = Path(sys.executable).parent / "unlatch"
 
@@ -696,6 +700,15 @@ def test_config_check_lists_all_mistakes(tmp_path: Path, capsys: pytest.CaptureF
     assert [line.split(": ")[:2] for line in out.splitlines()] == [[f"{file}:1", "listen"], [f"{file}:2", "notify.x"]]
     assert "has 2 mistakes" in err
     assert "the broker will not start" in err
+
+
+def test_config_check_says_that_nobody_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the host's file, where a service asks us: its logins read that file too."""
+    found = Loaded(Settings(), (Mistake(served.HOST_CONFIG, 1, "pam.mode", "not accepted"),), served.HOST_CONFIG)
+    assert len(summary(found)) == 2  # no service of this machine asks us
+    monkeypatch.setattr(pam_places, "uses", lambda: (pam_places.Use("sshd", 4, "required", "", first=True),))
+    assert summary(found)[-1] == "nor is anybody let in where a file of /etc/pam.d names pam_unlatch.so"
+    assert len(summary(found._replace(path="/home/alice/unlatch.toml"))) == 2
 
 
 def test_serve_does_not_start_with_a_fatal_mistake(tmp_path: Path) -> None:

@@ -42,7 +42,11 @@ def summary(loaded: Loaded) -> tuple[str, ...]:
     count = len(loaded.mistakes)
     hints = []
     if any(mistake.fatal for mistake in loaded.mistakes):
+        from unlatch.doctor.host import pam_places, served  # late: a broker that starts does without
+
         hints.append("the broker will not start with this file")
+        if loaded.path == served.HOST_CONFIG and pam_places.uses():
+            hints.append("nor is anybody let in where a file of /etc/pam.d names pam_unlatch.so")
     if loaded.settings.rules is None:
         hints.append("askers refuse every prompt until this is mended")
     if not hints:
