@@ -33,7 +33,7 @@ class _Commands(click.Group):
     no_args_is_help=False,
     short_help="Logins: a challenge that only your key opens, or a tap.",
     epilog="""\b
-Example, as root: alice's key of record, and then a login without a login:
+Example, as root: alice's key of record, and then a login that logs nobody in:
   # unlatch pam enrol alice 73354FC74BF1B3AB3BCA736E466F3F0D98037F0D
   # unlatch pam test alice --service sshd
 """,
