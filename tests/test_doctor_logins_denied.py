@@ -47,6 +47,13 @@ def test_what_denies_everybody(facts: Facts, text: str, hint: str) -> None:
     assert ("every login is denied" in found.text) != ("every login by sshd is refused" in found.text)
 
 
+def test_what_is_wrong_for_all_services_is_said_once() -> None:
+    """With all their lines."""
+    uses = (SSHD, SSHD._replace(service="sudo", number=7, first=False))
+    _, found = logins.judge(GOOD._replace(uses=uses, records=False), NOWHERE)
+    assert found.text == "/etc/pam.d/sshd:4 and /etc/pam.d/sudo:7: every login is denied: nobody has a key of record"
+
+
 @pytest.mark.parametrize(
     "facts",
     [

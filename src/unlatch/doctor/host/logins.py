@@ -64,13 +64,15 @@ def probe(situation: Situation) -> Facts:
 def judge(facts: Facts, situation: Situation) -> list[Finding]:
     """One line for the whole, and one for each that is dangerous."""
     found = [_judge_whole(facts, situation)]
+    same: dict[tuple[str, str], list[str]] = {}
     for use in facts.uses:
         place = f"{pam_places.PAM_D}/{use.service}"
         change = situation.as_root("vi", f"+{use.number}", place)
         wrong = _wrong(use)
         denied, hint = ("", "") if wrong or facts.mistake else _denied(use, facts, situation)
         if wrong or denied:
-            found.append(problem(f"{place}:{use.number}: {wrong or denied}", hint or change))
+            same.setdefault((wrong or denied, hint or change), []).append(f"{place}:{use.number}")
+    found += [problem(f"{listed(places)}: {text}", hint) for (text, hint), places in same.items()]
     if facts.raising:
         text = (
             f"~/.auth_gpg counts for {listed(facts.raising)}: whatever runs as a user can enrol a key of its own there"
