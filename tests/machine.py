@@ -105,7 +105,7 @@ class Machine:
             self.pid = until(self._init, "the machine's first process")
             self.root = Path(f"/proc/{self.pid}/root")
             if systemd:
-                until(self._is_booted, "the end of booting")
+                until(self._is_booted, "the end of booting", 60)  # half a second, where nobody else computes
         except BaseException:
             self.close()
             raise
