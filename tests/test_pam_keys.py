@@ -373,14 +373,6 @@ def test_without_the_worker_nothing_is_made(desk: Desk) -> None:
     assert plain == bytes(6)
 
 
-def test_no_page_is_served_by_who_makes_messages(desk: Desk) -> None:
-    """A page talks with strangers: broken into, it shall not be able to look into other logins."""
-    for name, why in (("no-such-user", "is missing"), ("root", "nor as root"), (WORKER, f"as {WORKER}")):
-        with pytest.raises(Unfit, match=why):
-            worker.server(desk.places._replace(web=name))
-    assert worker.server(desk.places._replace(web="news")).name == "news"
-
-
 def test_a_killed_worker_leaves_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its directory is cleared by the next process."""
     desk.has("ecc")
