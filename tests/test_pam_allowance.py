@@ -39,7 +39,7 @@ def test_so_many_within_an_hour(place: str) -> None:
 
 def test_none_is_none(place: str) -> None:
     """approvals = 0 switches it off."""
-    with pytest.raises(Unfit, match=r"was rung 0 times in the last hour, and \[pam\] approvals is 0"):
+    with pytest.raises(Unfit, match=r"rings without a yes in the last hour: 0, and \[pam\] approvals is 0"):
         allowance.take(place, UID, own=False, most=0, now=NOW)
 
 
@@ -79,6 +79,18 @@ def test_a_ring_that_did_not_happen_is_given_back(place: str) -> None:
     assert [take(place, now=NOW + 2, most=2), take(place, now=NOW + 3, most=2)] == [True, False]
 
 
+def test_who_said_no_has_peace(place: str) -> None:
+    """ssh asks again at once: for two minutes nobody is rung, whatever is left of the hour; then it counts as one."""
+    assert take(place, now=NOW)
+    allowance.leave_in_peace(place, UID, own=False, at=NOW, now=NOW + 30)
+    (file,) = Path(place).iterdir()
+    assert file.read_text() == f"{NOW + 30!r} no\n"
+    with pytest.raises(Unfit, match="said no 119 s ago, and is not rung for 120 s"):
+        allowance.take(place, UID, own=False, most=3, now=NOW + 149)
+    assert take(place, own=True, now=NOW + 31)
+    assert [take(place, now=NOW + 151 + at) for at in range(3)] == [True, True, False]
+
+
 def _symlink(path: Path) -> None:
     (path.parent / "elsewhere").write_text("")
     path.symlink_to(path.parent / "elsewhere")
@@ -95,6 +107,7 @@ SPOILED: dict[str, Callable[[Path], object]] = {
     "not a number": lambda path: path.write_text("nan\n"),
     "without end": lambda path: path.write_text("inf\n"),
     "before time": lambda path: path.write_text("-1.0\n"),
+    "another word": lambda path: path.write_text("1.0 yes\n"),
     "bytes": lambda path: path.write_bytes(b"\xff\0\n"),
     "too long": lambda path: path.write_text("1.0\n" * 2000),
     "symlink": _symlink,
@@ -164,11 +177,11 @@ def test_ten_at_once_ring_five_times(place: str) -> None:
 )
 def test_no_hour_has_more(times: list[float], most: int) -> None:
     """Whenever somebody asks: in no hour more are granted than may be, and one is refused only if that many were."""
-    granted: tuple[float, ...] = ()
+    granted: tuple[allowance.Ring, ...] = ()
     for now in times:
         before = allowance.recent(granted, now)
         if len(before) < most:
-            granted = (*before, now)
+            granted = (*before, allowance.Ring(now))
         else:
-            assert sum(now - allowance.HOUR < at <= now for at in granted) == most
+            assert sum(now - allowance.HOUR < ring.at <= now for ring in granted) == most
         assert len(allowance.recent(granted, now)) <= most

@@ -14,9 +14,11 @@ import pytest
 from pam_desk import FACTS, LONG_AGO, UID, WORKER, Desk, Forge, uid_of
 from waiting import until
 
-from unlatch.pam import as_user, certificate, challenge, response, worker
+from unlatch.pam import as_user, certificate, challenge, record, response, worker
 from unlatch.pam.accounts import Account
+from unlatch.pam.entry import Entry
 from unlatch.pam.errors import Unfit
+from unlatch.pam.record import Record
 
 # pytest's own threads run while it forks; the service has none.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -217,6 +219,25 @@ def test_another_key_than_the_fingerprint_says_is_not_encrypted_to(desk: Desk) -
         keys = [(desk.forge.keys[name], desk.forge.block(name))]
         with pytest.raises(Unfit):
             worker.encrypt(desk.account, bytearray(b"x"), keys, "", desk.places, "work")
+
+
+def test_a_spare_key_that_has_expired_shuts_nobody_out(desk: Desk) -> None:
+    """Of a record's keys those count that can be used; the challenge says which, and none is none."""
+    for names in (("ecc", "expired"), ("revoked", "ecc"), ("signs", "ecc", "expired")):
+        keep(desk, *names)
+        made = desk.challenge("sudo")
+        assert made.fingerprints == (desk.forge.keys["ecc"],)
+        assert desk.forge.read(made.armour).encode().endswith(bytes(made.response.reveal()) + b"\n")
+    keep(desk, "revoked", "expired")
+    with pytest.raises(Unfit, match="expired"):
+        desk.challenge("sudo")
+
+
+def keep(desk: Desk, *names: str) -> None:
+    """Write a record of these keys."""
+    keys = tuple(desk.forge.keys[name] for name in names)
+    blocks = tuple(desk.forge.block(name).strip() for name in names)
+    record.write(str(desk.records), "alice", Record(Entry(keys, False), blocks))
 
 
 @pytest.mark.parametrize(

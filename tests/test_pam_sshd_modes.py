@@ -185,7 +185,7 @@ def test_nobody_is_worn_down(rung: LoginHouse) -> None:
         terminal.type(f"{challenged(terminal, rung.carol).response}\n")
         assert is_let_in(terminal, "carol")
     assert rung.rings() == {"carol": 1}
-    assert "1 times in the last hour" in rung.verdicts(3)[1]
+    assert "without a yes in the last hour: 1" in rung.verdicts(3)[1]
 
 
 def test_without_a_broker(rung: LoginHouse) -> None:

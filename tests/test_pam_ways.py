@@ -215,7 +215,7 @@ def test_a_person_is_not_worn_down(ways: Ways) -> None:
     ways.pam.stop()
     ways.pam.start(UNLATCH_RUNTIME_DIR=str(ways.host.runtime))
     assert ways.login().end() == DENIED
-    ways.pam.logged("the phone was rung 2 times in the last hour")
+    ways.pam.logged("rings without a yes in the last hour: 2")
     ways.configure("either", approvals=2)
     login = ways.login()
     said = login.until_asked()
@@ -231,6 +231,34 @@ def test_a_person_is_not_worn_down(ways: Ways) -> None:
     ways.phone.ring(4)
 
 
+def test_a_yes_is_not_counted_and_after_a_no_there_is_peace(ways: Ways) -> None:
+    """A day's own logins wear nobody down. ssh asks again by itself, and finds nobody to ring."""
+    ways.configure("approve", approvals=2)
+    for number in (1, 2, 3):
+        login = ways.login()
+        said = login.until_asked()
+        ways.phone.ring(number)
+        ways.page(number).allow(digits(said))
+        login.type("")
+        assert login.end() == [ALLOW]
+    for number, finger in ((4, "wrong"), (5, "no")):
+        login = ways.login()
+        given = digits(login.until_asked())
+        ways.phone.ring(number)
+        if finger == "no":
+            ways.page(number).deny()
+        else:
+            ways.page(number).allow(f"{(int(given) + 1) % 100:02}")
+        login.type("")
+        assert login.end()[-1] == DENY
+    ways.configure("approve", approvals=3)
+    assert ways.login().end() == DENIED
+    ways.pam.logged("s ago, and is not rung for 120 s")
+    ways.pam.shift(boot=121)
+    ways.login().until_asked()
+    ways.phone.ring(6)
+
+
 def test_a_ring_that_nobody_hears_of_is_counted(ways: Ways) -> None:
     """A broker that was asked and says nothing in time may ring yet: who can make a host that slow rings no more often
     by it. What it refuses is not counted.
@@ -242,7 +270,7 @@ def test_a_ring_that_nobody_hears_of_is_counted(ways: Ways) -> None:
         with connection:
             assert b'"account":"alice"' in connection.recv(65536)
     assert ways.login().end() == DENIED
-    ways.pam.logged("the phone was rung 1 times in the last hour")
+    ways.pam.logged("rings without a yes in the last hour: 1")
     for number in (1, 2):
         assert ways.login("bob").end() == DENIED
         ways.pam.logged("no person is named for this user", number)

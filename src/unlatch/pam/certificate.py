@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 
 from unlatch.pam import entry
-from unlatch.pam.errors import Unfit
+from unlatch.pam.errors import Spent, Unfit
 
 _BAD = {"r": "revoked", "e": "expired", "i": "invalid", "d": "disabled", "n": "not trusted"}
 _ESCAPE = re.compile(r"\\x([0-9a-fA-F]{2})")
@@ -50,14 +50,14 @@ def judge(key: Certificate, word: str, use: str) -> None:
     """Refuse a key that must not be used, or that cannot do this (E encrypt, S sign).
 
     Raises:
-        Unfit
+        Spent
     """
     if key.validity in _BAD:
-        raise Unfit(f"the key {_called(key, word)} is {_BAD[key.validity]}")
+        raise Spent(f"the key {_called(key, word)} is {_BAD[key.validity]}")
     if "D" in key.uses:
-        raise Unfit(f"the key {_called(key, word)} is disabled")
+        raise Spent(f"the key {_called(key, word)} is disabled")
     if use not in key.uses:
-        raise Unfit(f"the key {_called(key, word)} cannot {'encrypt' if use == 'E' else 'sign'} (any more)")
+        raise Spent(f"the key {_called(key, word)} cannot {'encrypt' if use == 'E' else 'sign'} (any more)")
 
 
 def check_valid(key: Certificate, word: str) -> None:

@@ -78,8 +78,8 @@ def challenge(
     # Drawn after the account's rights were used for the last time: no process of its uid has ever had it in memory.
     expected = response.draw(random)
     plain = text(facts, expected)
-    armour = worker.encrypt(account, plain, found.keys, found.entry.sign_as, places, random(16).hex())
-    return Challenge(armour, expected, found.entry, tuple(key for key, _ in found.keys), tls, found.source)
+    armour, openers = worker.encrypt(account, plain, found.keys, found.entry.sign_as, places, random(16).hex())
+    return Challenge(armour, expected, found.entry, openers, tls, found.source)
 
 
 def find(account: Account, service: str, settings: Settings, places: Places) -> Found:

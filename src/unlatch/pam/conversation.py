@@ -21,7 +21,6 @@ from unlatch.pam.errors import Gone, Unfit
 from unlatch.pam.hangup import Client
 from unlatch.pam.login import Login, Outcome
 from unlatch.pam.shown import Link
-from unlatch.secret import Secret
 from unlatch.settings import Settings
 from unlatch.wire.pam import Hello
 
@@ -149,6 +148,9 @@ class _Conversation:
             self._account, self._hello.service, self._facts, self._settings,
             places=self._house.places, random=self._house.random,
         )  # fmt: skip
+        spent = [key for key in made.entry.keys if made.source == "record" and key not in made.fingerprints]
+        if spent:
+            self._note(f"the challenge is not for {','.join(spent)}: expired, revoked, or made for something else")
         self._channel.live()
         return made
 
@@ -212,19 +214,32 @@ class _Conversation:
             raise Unfit("nobody is rung: no first factor, by sshd's word or after_first_factor on the PAM line")
         where = phone.place(self._house.environ)
         digits = f"{int.from_bytes(self._house.random(8)) % 100:02}"
-        at, own = self._house.clock(), self._peer.uid != 0
+        self._rung_at = self._house.clock()
         most = self._settings.pam_approvals
-        allowance.take(self._house.approvals, self._account.uid, own=own, most=most, now=at)
+        allowance.take(self._house.approvals, self._account.uid, own=self._own, most=most, now=self._rung_at)
         try:
             rung = phone.Approval(
                 self._facts, digits, where=where, seconds=self._settings.pam_seconds, random=self._house.random
             )
         except phone.NotRung:
-            allowance.give_back(self._house.approvals, self._account.uid, own=own, at=at)
+            self._was_rung_for("yes")
             raise
         self._until_the_end.callback(rung.stop)
         self._channel.live()
         return rung, digits
+
+    def _was_rung_for(self, said: str) -> None:
+        """Count what came of the ring: after a yes, or where nobody was rung, it is none; after a no there is peace."""
+        from unlatch.pam import allowance, phone
+
+        directory, uid = self._house.approvals, self._account.uid
+        try:
+            if said == "yes":
+                allowance.give_back(directory, uid, own=self._own, at=self._rung_at)
+            elif said.startswith("no: ") and said != phone.WRONG_DIGITS:
+                allowance.leave_in_peace(directory, uid, own=self._own, at=self._rung_at, now=self._house.clock())
+        except Unfit as unfit:
+            self._note(unfit.why)
 
     # The session
 
@@ -248,14 +263,22 @@ class _Conversation:
                 return attempt.late()
             if isinstance(heard, bytes):
                 outcome = attempt.typed(heard)
+                # sshd would show it when all is over.
+                if outcome is None and self._hello.tty != "ssh":
+                    self._channel.say(login.WAITING)
                 continue
             watched.discard(heard)  # each has one thing to say
             if ways.phone and heard == ways.phone.fileno():
-                said: Secret | str = ways.phone.result()
+                said = ways.phone.result()
+                self._was_rung_for(said)
                 outcome = attempt.heard(login.PHONE, said, f"approval person={ways.phone.taken.person}")
             elif ways.page:
                 outcome = attempt.heard(login.PAGE, ways.page.result())
         return outcome
+
+    @property
+    def _own(self) -> bool:
+        return self._peer.uid != 0
 
     def _note(self, what: str) -> None:
         log.write(log.noted(self._hello, self._peer.uid, what))

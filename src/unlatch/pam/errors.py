@@ -14,6 +14,10 @@ class Unfit(UnlatchError):
         self.why = why
 
 
+class Spent(Unfit):
+    """A key that is the one that it should be, and must not be used: expired, revoked, or made for something else."""
+
+
 class Gone(UnlatchError):
     """The other end of the conversation is not there any more: Ctrl-C, a closed connection, a killed program."""
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from unlatch.pam import certificate, entry
 from unlatch.pam.as_user import boottime, printable, read_most, reason
 from unlatch.pam.certificate import Certificate
-from unlatch.pam.errors import Unfit
+from unlatch.pam.errors import Spent, Unfit
 
 MAX_LISTING = 1 << 20  # bytes; a certificate may carry many signatures and names
 MAX_BLOCK = 49152  # bytes of one armoured key; rsa4096 with three subkeys and five names is 9 KiB
@@ -81,17 +81,17 @@ def pick(work: str, content: bytes, word: str) -> tuple[str, bytes]:
 
 
 def encrypt(work: str, text: bytes, keys: Sequence[tuple[str, bytes]], signing: str = "", sign_as: str = "") -> str:
-    """``text`` as an armoured message for these keys (fingerprint, block) and no others.
+    """``text`` as an armoured message for these keys (fingerprint, block) and no others, below a line that names those
+    which can open it: a spare key that has expired must not shut out who has the other.
 
     ``signing`` is the home of the key that is named by ``sign_as``.
 
     Raises:
-        Unfit: a block is not the one key of its fingerprint, nobody can encrypt to it, or gpg fails.
+        Unfit: a block is not the one key of its fingerprint, nobody can encrypt to any of them, or gpg fails.
     """
     with _directory(work), contextlib.ExitStack() as opened:
-        for fingerprint, block in keys:
-            _check_block(work, fingerprint, block)
-        files = [_memory_file(opened, block) for _, block in keys]
+        usable = _usable(work, keys)
+        files = [_memory_file(opened, block) for _, block in usable]
         recipients = [word for file in files for word in ("--recipient-file", f"-&{file}")]
         how = ("--enable-special-filenames", "--compress-algo", "none", "--armor", *recipients)
         home, sign = (signing, _signing(signing, sign_as)) if sign_as else (work, ("--no-keyring",))
@@ -100,7 +100,7 @@ def encrypt(work: str, text: bytes, keys: Sequence[tuple[str, bytes]], signing: 
     message = said.decode("ascii", "replace")
     if not message.startswith("-----BEGIN PGP MESSAGE-----\n") or not message.endswith("-----END PGP MESSAGE-----\n"):
         raise Unfit("gpg gave no message")
-    return message
+    return f"{' '.join(fingerprint for fingerprint, _ in usable)}\n{message}"
 
 
 def clear(work: str) -> bytes:
@@ -175,6 +175,21 @@ def _only(homedir: str, file: int, word: str) -> Certificate:
     if not certificate.is_named(found[0], word):
         raise Unfit(f"the key is not {word}, but {found[0].fingerprint}")
     return found[0]
+
+
+def _usable(homedir: str, keys: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """Those of the keys to which somebody can encrypt now; each must be the one that its fingerprint says."""
+    usable: list[tuple[str, bytes]] = []
+    spent = Spent("there is no key")
+    for fingerprint, block in keys:
+        try:
+            _check_block(homedir, fingerprint, block)
+            usable.append((fingerprint, block))
+        except Spent as error:
+            spent = error
+    if not usable:
+        raise spent
+    return usable
 
 
 def _check_block(homedir: str, fingerprint: str, block: bytes) -> None:

@@ -20,6 +20,7 @@ CANNOT = "unlatch: this login cannot be confirmed"
 WRONG = "unlatch: not accepted"
 LATE = "unlatch: too late"
 NO = "unlatch: denied on the phone"
+WAITING = "Waiting for the phone; Ctrl-C gives up."
 
 # How else than by typing the response: approve on the phone, or type the response on the broker's page.
 PHONE, PAGE = "phone", "page"

@@ -36,6 +36,7 @@ _MAX_TYPED = 1024  # bytes of a response; a longer one is wrong anyway
 _MAX_TITLE = 120
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD)
 
+WRONG_DIGITS = "no: wrong digits on the phone"
 PRESS_ENTER = "Now press Enter where you log in."
 
 
@@ -252,7 +253,7 @@ class _Waiting:
         if answer.answer != "yes":
             self._deny(question, Verdict("denied"), "denied on the phone")
         elif Secret(answer.digits.encode()) != Secret(digits.encode()):
-            self._deny(question, Verdict("denied", "The digits were wrong."), "wrong digits on the phone")
+            self._deny(question, Verdict("denied", "The digits were wrong."), WRONG_DIGITS.removeprefix("no: "))
         else:
             self._tell("yes")
             self._asker.verdict(question, Verdict("accepted", PRESS_ENTER))

@@ -65,8 +65,12 @@ def server(places: Places) -> Account:
     return web
 
 
-def encrypt(account: Account, plain: bytearray, keys: Keys, sign_as: str, places: Places, name: str) -> str:
-    """The armoured message for these keys; ``plain`` is wiped. ``name`` is for a directory that nobody else uses.
+def encrypt(
+    account: Account, plain: bytearray, keys: Keys, sign_as: str, places: Places, name: str
+) -> tuple[str, tuple[str, ...]]:
+    """The armoured message for these keys, and the fingerprints of those that can open it; ``plain`` is wiped.
+
+    ``name`` is for a directory that nobody else uses.
 
     Raises:
         Unfit: see :func:`unlatch.pam.gpg.encrypt`; or the account is the worker's own.
@@ -81,7 +85,8 @@ def encrypt(account: Account, plain: bytearray, keys: Keys, sign_as: str, places
         )
     finally:
         plain[:] = bytes(len(plain))
-    return made.decode("ascii")
+    openers, _, message = made.decode("ascii").partition("\n")
+    return message, tuple(openers.split())
 
 
 def check(keys: Keys, sign_as: str, places: Places, name: str) -> None:
