@@ -16,6 +16,7 @@ from doctor_asker import situation
 from house import House
 from real import absent
 
+from unlatch import forked
 from unlatch.doctor import child, facts, run
 from unlatch.doctor.check import Check, Finding, Situation, ok
 from unlatch.errors import Malformed
@@ -202,7 +203,7 @@ def test_a_process_that_ends_for_nobody_holds_up_nobody(
     """One that a dead file system holds is left behind; here a tracer keeps it from its parent."""
     if os.getuid() != 0:
         absent("only root may trace any process")
-    monkeypatch.setattr(child, "END_SECONDS", 0.2)
+    monkeypatch.setattr(forked, "END_SECONDS", 0.2)
     name = tmp_path / "pid"
     os.mkfifo(name)
     tracer = subprocess.Popen(

@@ -39,6 +39,7 @@ LAYER = {
     "toml_lines": "places",
     "config": "places",
     "runtime": "places",
+    "forked": "places",
     "start": "asker",
     "ask": "asker",
     "origin": "asker",

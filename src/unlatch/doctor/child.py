@@ -4,8 +4,6 @@ It is that user's process, so nothing that it says is believed further than a fa
 are bounded in size and time, and read strictly (``facts``). Who asks for another user must be root.
 """
 
-import contextlib
-import fcntl
 import os
 import select
 import signal
@@ -13,13 +11,12 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
+from unlatch import forked
 from unlatch.doctor.check import Situation
 from unlatch.doctor.facts import MAX_FACTS
 from unlatch.errors import UnlatchError
 
 SECONDS = 20.0  # for one probe; the slowest (an interpreter that starts on a busy machine) takes a second
-END_SECONDS = 2.0  # for a process that was killed
-_PAUSE = 0.001
 FAILED = b"!"  # what starts the words of a probe that raised
 
 
@@ -33,7 +30,7 @@ def run_as(situation: Situation, work: Callable[[], bytes], seconds: float = SEC
     Raises:
         NotFinished: it said nothing, or nothing that can be read.
     """
-    ours, theirs = _pipe()
+    ours, theirs = forked.pipe()
     pid = os.fork()
     if pid == 0:
         _child(situation, work, theirs, seconds)
@@ -42,16 +39,7 @@ def run_as(situation: Situation, work: Callable[[], bytes], seconds: float = SEC
         return _hear(ours, seconds)
     finally:
         os.close(ours)
-        _end(pid)
-
-
-def _pipe() -> tuple[int, int]:
-    """A pipe that is not among the standard descriptors, should the caller have closed those."""
-    low = os.pipe2(os.O_CLOEXEC)
-    high = tuple(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in low)
-    for end in low:
-        os.close(end)
-    return high[0], high[1]
+        forked.end(pid)
 
 
 def _hear(pipe: int, seconds: float) -> bytes:
@@ -72,30 +60,14 @@ def _hear(pipe: int, seconds: float) -> bytes:
     return bytes(heard)
 
 
-def _end(pid: int) -> None:
-    """End the child and what it left in its process group.
-
-    One that waits for a file system (fuse(4), NFS) which does not answer may end for nobody, and such a file system may
-    be the user's own: it is left behind then, and reaped by init.
-    """
-    for target in (-pid, pid):  # it may not have had its own session yet
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(target, signal.SIGKILL)
-    until = time.monotonic() + END_SECONDS
-    while os.waitpid(pid, os.WNOHANG)[0] == 0 and time.monotonic() < until:
-        time.sleep(_PAUSE)
-
-
 def _child(situation: Situation, work: Callable[[], bytes], pipe: int, seconds: float) -> NoReturn:
     status = 1
     try:
         try:
             said = _work(situation, work, pipe, seconds)
         except Exception as error:
-            said = FAILED + f"{type(error).__name__} at {place(error)}".encode()
-        view = memoryview(said)
-        while view:
-            view = view[os.write(pipe, view) :]
+            said = FAILED + f"{type(error).__name__} at {forked.place(error)}".encode()
+        forked.write(pipe, said)
         status = 0
     finally:
         os._exit(status)  # nothing of the caller's is flushed, closed or told twice
@@ -135,11 +107,3 @@ def _close_all_but(pipe: int) -> None:
         os.dup2(null, standard)
     os.closerange(3, pipe)
     os.closerange(pipe + 1, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") > 0 else 65536)
-
-
-def place(error: BaseException) -> str:
-    """Where it was raised: file and line, nothing of what it says."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "start"

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from unlatch import forked
 from unlatch.doctor import child, facts
 from unlatch.doctor.check import Check, Checks, Finding, Situation
 from unlatch.errors import Malformed
@@ -74,4 +75,4 @@ def _judged(check: Check[Any], situation: Situation, judge: Callable[[], list[Fi
     try:
         return judge()
     except Exception as error:  # one check that cannot cope takes no other with it; its text may quote anything
-        return check.failed(f"{type(error).__name__} at {child.place(error)}", situation)
+        return check.failed(f"{type(error).__name__} at {forked.place(error)}", situation)

@@ -4,9 +4,7 @@ A process of its own for each task. Whatever the task meets belongs to that acco
 not answer, a file that never ends, a gpg that hangs. So it is bounded in time and size, and killed.
 """
 
-import contextlib
 import ctypes
-import fcntl
 import os
 import resource
 import select
@@ -15,6 +13,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import NoReturn
 
+from unlatch import forked
 from unlatch.pam import accounts
 from unlatch.pam.accounts import Account
 from unlatch.pam.errors import Unfit
@@ -29,8 +28,6 @@ MOST = 65536  # bytes of an answer
 GROUP = 65533
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # nowhere that is not root's
 
-_END_SECONDS = 2.0  # for a process that was killed
-_PAUSE = 0.001
 _MAX_WHY = 500  # bytes
 _LIMITS = (
     (resource.RLIMIT_CORE, 0),
@@ -39,7 +36,7 @@ _LIMITS = (
 )
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGPIPE,
             signal.SIGCHLD)  # fmt: skip
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # prctl(2)
+_PR_SET_NO_NEW_PRIVS = 38  # prctl(2)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -56,7 +53,7 @@ def call(who: Account | int, task: Callable[[], bytes], *, seconds: float = SECO
     if account.uid != os.geteuid() and os.geteuid() != 0:
         raise Unfit(f"only root can look as {account.name}")
     until = boottime() + seconds
-    ours, theirs = _pipe()
+    ours, theirs = forked.pipe()
     try:
         pid = os.fork()
         if pid == 0:
@@ -70,7 +67,7 @@ def call(who: Account | int, task: Callable[[], bytes], *, seconds: float = SECO
         heard = _hear(ours, until, most, account.name)
     finally:
         os.close(ours)
-        _end(pid)
+        forked.end(pid)
     if heard[:1] == b"-":
         raise Unfit(printable(heard[1:-1].decode("utf-8", "replace")))
     return heard[1:-1]
@@ -118,7 +115,20 @@ def become(
     Raises:
         Unfit, OSError
     """
-    # 1. Nothing of the caller's: session, signals, descriptors, directory, environment.
+    _leave_caller(keep, seconds)
+    _take_rights(account, account.gid if group is None else group)
+    forked.end_with_parent(signal.SIGKILL)  # a change of uid would take an earlier one back
+    forbid_core_dumps()
+    for limit, most in (*_LIMITS, (resource.RLIMIT_NOFILE, descriptors)):
+        hard = resource.getrlimit(limit)[1]
+        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(limit, (allowed, allowed))
+    os.environ.clear()
+    os.environ.update(environment(account))
+
+
+def _leave_caller(keep: Collection[int], seconds: float) -> None:
+    """Nothing of the caller's stays: session, signals, descriptors, directory."""
     os.setsid()
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_DFL)
@@ -134,23 +144,18 @@ def become(
     os.closerange(begin, 1 << 20)
     os.chdir("/")
     os.umask(0o077)
-    # 2. The account's rights, for good and without a way to more.
+
+
+def _take_rights(account: Account, group: int) -> None:
+    """The account's rights, for good and without a way to more."""
     if account.uid != os.getuid() or account.uid != os.geteuid():
         os.initgroups(account.name, account.gid)
-        os.setresgid(*[account.gid if group is None else group] * 3)
+        os.setresgid(group, group, group)
         os.setresuid(account.uid, account.uid, account.uid)
     if os.getresuid() != (account.uid,) * 3:
         raise Unfit(f"the rights of {account.name} could not be taken")
     if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise Unfit("the kernel knows no no_new_privs")
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # a change of uid takes an earlier one back
-    forbid_core_dumps()
-    for limit, most in (*_LIMITS, (resource.RLIMIT_NOFILE, descriptors)):
-        hard = resource.getrlimit(limit)[1]
-        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(limit, (allowed, allowed))
-    os.environ.clear()
-    os.environ.update(environment(account))
 
 
 def _hear(pipe: int, until: float, most: int, name: str) -> bytes:
@@ -165,30 +170,6 @@ def _hear(pipe: int, until: float, most: int, name: str) -> bytes:
     return heard
 
 
-def _pipe() -> tuple[int, int]:
-    """A pipe that is not among the standard descriptors, should the caller have closed those."""
-    low = os.pipe2(os.O_CLOEXEC)
-    high = tuple(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in low)
-    for end in low:
-        os.close(end)
-    return high[0], high[1]
-
-
-def _end(pid: int) -> None:
-    """End the child and its process group.
-
-    One that waits for a file system (fuse(4), NFS) which does not answer may end for nobody, and such a file system may
-    be the user's own: it is left behind then, and reaped by init.
-    """
-    for target in (-pid, pid):  # it may not have had its own session yet
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(target, signal.SIGKILL)
-    until = boottime() + _END_SECONDS
-    with contextlib.suppress(ChildProcessError):  # the caller lets the kernel reap
-        while os.waitpid(pid, os.WNOHANG)[0] == 0 and boottime() < until:
-            time.sleep(_PAUSE)
-
-
 def _child(account: Account, task: Callable[[], bytes], pipe: int, seconds: float) -> NoReturn:
     status = 1
     try:
@@ -197,9 +178,7 @@ def _child(account: Account, task: Callable[[], bytes], pipe: int, seconds: floa
             said = b"+" + task() + b"."
         except Exception as error:
             said = b"-" + _why(error).encode("utf-8", "replace")[:_MAX_WHY] + b"."
-        view = memoryview(said)
-        while view:
-            view = view[os.write(pipe, view) :]
+        forked.write(pipe, said)
         status = 0
     finally:
         os._exit(status)  # nothing of the caller's is flushed, closed or told twice

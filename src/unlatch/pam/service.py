@@ -9,7 +9,6 @@ The rules that hold here:
 """
 
 import contextlib
-import ctypes
 import errno
 import os
 import select
@@ -18,11 +17,12 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, NoReturn
 
-from unlatch import runtime
+from unlatch import forked, runtime
 from unlatch.broker import systemd
 from unlatch.broker.connections import overflow_uid
 from unlatch.errors import Malformed
 from unlatch.pam import log, login
+from unlatch.pam.as_user import reason
 from unlatch.pam.channel import Channel
 from unlatch.pam.conversation import EXTRA_SECONDS, House, Stopped, converse
 from unlatch.pam.limits import Key, Limits, key_of
@@ -39,8 +39,6 @@ MOST_AT_ONCE = 64  # connections before others get their turn
 _MOST_SECONDS = 3600 + EXTRA_SECONDS  # until the settings have said less
 
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN}
-_PR_SET_PDEATHSIG = 1  # prctl(2)
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _Newcomer(NamedTuple):
@@ -177,8 +175,7 @@ class Service:
         except OSError as error:
             self._limits.leave(key)
             self._breathe()
-            why = (error.strerror or type(error).__name__).lower()
-            self._refuse(connection, peer, f"no process could be started: {why}", hello)
+            self._refuse(connection, peer, f"no process could be started: {reason(error)}", hello)
             return
         if pid == 0:
             self._become_conversation(connection, peer, hello)
@@ -195,7 +192,7 @@ class Service:
             signal.signal(signal.SIGTERM, _raise_stopped)
             signal.alarm(_MOST_SECONDS)
             os.setsid()
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+            forked.end_with_parent(signal.SIGTERM)
             if os.getppid() != parent:  # it died before it could be watched
                 os._exit(status)
             self._listener.close()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from unlatch.pam.accounts import Account
-from unlatch.pam.as_user import printable
+from unlatch.pam.as_user import printable, reason
 from unlatch.pam.entry import WEB
 from unlatch.pam.errors import Unfit
 from unlatch.pam.shown import Link
@@ -106,7 +106,7 @@ def open_page(
                 web_server.run(listener, its, site, tls if encrypts else None, server, seconds, forget)
         except OSError as error:
             ours.close()
-            raise Unfit(f"no page: {(error.strerror or type(error).__name__).lower()}") from None
+            raise Unfit(f"no page: {reason(error)}") from None
         finally:
             its.close()
     page = WebPage(Link(url, name, password), pid, ours)
@@ -129,7 +129,7 @@ def _listen(address: str, first: int, last: int) -> socket.socket:
             listener.listen(_BACKLOG)
         except OSError as error:
             listener.close()
-            why = (error.strerror or "").lower()
+            why = reason(error)
             if error.errno != errno.EADDRINUSE:
                 break
         else:
