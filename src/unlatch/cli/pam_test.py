@@ -175,9 +175,7 @@ def _child(walk: Walk, directory: str, terminal: voice.Terminal) -> int:
     # sshd knows no terminal while it authenticates, and says so with this word.
     tty = "ssh" if walk.service == "sshd" else next((os.ttyname(each) for each in (0, 1, 2) if os.isatty(each)), "")
     try:
-        return libpam.authenticate(
-            directory, walk.service, walk.account.name, {libpam.TTY: tty}, {}, _Session(terminal)
-        )
+        return libpam.authenticate(directory, walk.service, walk.account.name, tty, _Session(terminal))
     except libpam.NoPam as error:
         voice.complain(voice.Problem(str(error), "apt-get install libpam0g"))
         return _NO_PAM

@@ -4,14 +4,13 @@ pam_start_confdir(3) is in Linux-PAM 1.4 (2020) and later. The constants are tho
 """
 
 import ctypes
-from collections.abc import Mapping
 from typing import Protocol
 
 from unlatch.errors import UnlatchError
 from unlatch.secret import Secret
 
 SUCCESS, AUTH_ERR, AUTHINFO_UNAVAIL, CONV_ERR = 0, 7, 9, 19
-TTY, RHOST, RUSER = 3, 4, 8  # items that a program sets before it authenticates; pam_set_item(3)
+_TTY = 3  # what a program says before it authenticates: pam_set_item(3), PAM_TTY
 _HIDE, _ASK, _WARN, _SAY = 1, 2, 3, 4
 _MAX_MESSAGES = 32  # PAM_MAX_NUM_MSG
 
@@ -93,9 +92,7 @@ class _Caller:
         return int(room)
 
 
-def authenticate(
-    directory: str, service: str, user: str, items: Mapping[int, str], environ: Mapping[str, str], talk: Conversation
-) -> int:
+def authenticate(directory: str, service: str, user: str, tty: str, talk: Conversation) -> int:
     """pam_authenticate(3) for a service whose file stands in ``directory``; PAM's own code.
 
     Raises:
@@ -110,10 +107,7 @@ def authenticate(
     if begun != SUCCESS:
         raise NoPam(f"pam_start_confdir() returned {begun}")
     try:
-        for item, value in items.items():
-            library.pam_set_item(handle, item, ctypes.c_char_p(value.encode()))
-        for name, value in environ.items():
-            library.pam_putenv(handle, f"{name}={value}".encode())
+        library.pam_set_item(handle, _TTY, ctypes.c_char_p(tty.encode()))
         code = int(library.pam_authenticate(handle, 0))
     finally:
         library.pam_end(handle, 0)
@@ -131,7 +125,6 @@ def _library() -> ctypes.CDLL:
     except AttributeError:
         raise NoPam("libpam.so.0 is older than 1.4") from None
     library.pam_set_item.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
-    library.pam_putenv.argtypes = (ctypes.c_void_p, ctypes.c_char_p)
     library.pam_authenticate.argtypes = (ctypes.c_void_p, ctypes.c_int)
     library.pam_end.argtypes = (ctypes.c_void_p, ctypes.c_int)
     return library

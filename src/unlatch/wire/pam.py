@@ -41,12 +41,12 @@ class Hello(NamedTuple):
     arguments: tuple[str, ...] = ()
 
 
-# Control characters of the first two kinds break lines and terminals; what is no UTF-8 cannot be shown at all.
+# C0, DEL and C1 break lines and terminals; what is no UTF-8 cannot be shown at all.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def hello_to_packet(hello: Hello) -> bytes:
-    """The module's first packet, as the C module and ``unlatch pam test`` send it."""
+    """The module's first packet, as the C module sends it."""
     return _packet(VERSION, *(field.encode() for field in (*hello[:7], *hello.arguments)))
 
 
