@@ -10,7 +10,7 @@ import pytest
 from pam_desk import UID, Desk, Forge
 from silent_disk import silent
 
-from unlatch.pam import challenge, home_entry
+from unlatch.pam import challenge, entry, home_entry
 from unlatch.pam.errors import Unfit
 
 # pytest's own threads run while it forks; the service has none.
@@ -156,7 +156,7 @@ def test_a_home_that_never_answers_denies_in_time(desk: Desk, monkeypatch: pytes
         began = time.monotonic()
         for look in (
             lambda: home_entry.read(desk.account, seconds=0.3),
-            lambda: home_entry.read_tls(desk.account, home_entry.parse(LINE.encode(), ""), seconds=0.3),
+            lambda: home_entry.read_tls(desk.account, entry.parse(LINE, ""), seconds=0.3),
             lambda: challenge.keys_of(desk.account, [KEY], trust=False),
         ):
             with pytest.raises(Unfit, match="took too long"):
@@ -201,7 +201,7 @@ def test_a_bad_tls_file_denies(desk: Desk, name: str, how: str) -> None:
         case "writable":
             path.chmod(0o620)
         case "huge":
-            path.write_bytes(bytes(home_entry.MAX_TLS + 1))
+            path.write_bytes(bytes(entry.MAX_TLS + 1))
         case _:
             path.unlink()
     if how == "link":

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from unlatch.pam.errors import Unfit
 
 MAX_FILE = 4096  # bytes of ~/.auth_gpg
+MAX_TLS = 65536  # bytes of a TLS key, and of a certificate with those above it
 MAX_KEYS = 3
 
 # The word: whether the page asks for a name and a password, and whether it is served with TLS.
@@ -61,6 +62,18 @@ def parse(text: str, name: str) -> Entry:
         raise Unfit(f"{name}:{found[0]}: {error}") from None
 
 
+def from_bytes(content: bytes, name: str) -> Entry:
+    """The same, of what was read from a file.
+
+    Raises:
+        Unfit
+    """
+    try:
+        return parse(content.decode(), name)
+    except UnicodeDecodeError:
+        raise Unfit(f"{name}: not text in UTF-8") from None
+
+
 def is_fingerprint(key: str) -> bool:
     """Whether a key of an entry is a full fingerprint (of 40 digits, or 64 in version 5), and no address."""
     return bool(_FINGERPRINT.match(key))
@@ -93,6 +106,6 @@ def _key(word: str) -> str:
     digits = word.removeprefix("0x").upper()
     if is_fingerprint(digits):
         return digits
-    if _ADDRESS.match(word):
+    if is_address(word):
         return word
     raise ValueError("a key is a full fingerprint (40 digits) or an address such as alice@example.org")

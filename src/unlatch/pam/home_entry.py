@@ -13,7 +13,6 @@ from unlatch.pam.errors import Unfit
 from unlatch.secret import Secret
 
 FILE = ".auth_gpg"
-MAX_TLS = 65536  # bytes of a key, and of a certificate with those above it
 SECONDS = 5.0
 
 
@@ -24,19 +23,7 @@ def read(account: Account, *, seconds: float = SECONDS) -> Entry:
         Unfit: there is none, it cannot be trusted, or it has a mistake.
     """
     text = as_user.call(account, lambda: _entry_text(account), seconds=seconds, most=entry.MAX_FILE)
-    return parse(text, f"{account.home}/{FILE}")
-
-
-def parse(text: bytes, name: str) -> Entry:
-    """Read what stands in the file.
-
-    Raises:
-        Unfit
-    """
-    try:
-        return entry.parse(text.decode(), name)
-    except UnicodeDecodeError:
-        raise Unfit(f"{name}: not text in UTF-8") from None
+    return entry.from_bytes(text, f"{account.home}/{FILE}")
 
 
 def read_tls(account: Account, found: Entry, *, seconds: float = SECONDS) -> tuple[Secret, bytes]:
@@ -53,7 +40,8 @@ def read_tls(account: Account, found: Entry, *, seconds: float = SECONDS) -> tup
 
 def _tls_file(account: Account, path: str, seconds: float) -> bytes:
     whole = os.path.join(account.home or "/", path.removeprefix("~/"))
-    return as_user.call(account, lambda: files.read(whole, _owners(account), MAX_TLS), seconds=seconds, most=MAX_TLS)
+    most = entry.MAX_TLS
+    return as_user.call(account, lambda: files.read(whole, _owners(account), most), seconds=seconds, most=most)
 
 
 def _entry_text(account: Account) -> bytes:

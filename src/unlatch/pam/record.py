@@ -17,7 +17,6 @@ from unlatch.secret import Secret
 
 ROOT = (0,)
 MAX_RECORD = 65536  # bytes
-MAX_TLS = 65536
 _BLOCK = re.compile(
     rb"-----BEGIN PGP PUBLIC KEY BLOCK-----\r?\n[A-Za-z0-9+/=:()., \t\r\n-]*?-----END PGP PUBLIC KEY BLOCK-----"
 )
@@ -63,10 +62,7 @@ def parse(content: bytes, path: str) -> Record:
         Unfit
     """
     head, begin, rest = content.partition(b"-----BEGIN PGP PUBLIC KEY BLOCK-----")
-    try:
-        found = entry.parse(head.decode("utf-8"), path)
-    except UnicodeDecodeError:
-        raise Unfit(f"{path}: not text in UTF-8") from None
+    found = entry.from_bytes(head, path)
     if not all(map(entry.is_fingerprint, found.keys)):
         raise Unfit(f"{path}: a key of record is named by its full fingerprint")
     blocks = tuple(_BLOCK.findall(begin + rest))
@@ -84,7 +80,8 @@ def read_tls(found: Entry) -> tuple[Secret, bytes]:
     for path in (found.tls_key, found.tls_certificate):
         if not path.startswith("/"):
             raise Unfit(f"{path}: in a record this must be an absolute path")
-    return Secret(files.read(found.tls_key, ROOT, MAX_TLS)), files.read(found.tls_certificate, ROOT, MAX_TLS)
+    key, certificate = (files.read(path, ROOT, entry.MAX_TLS) for path in (found.tls_key, found.tls_certificate))
+    return Secret(key), certificate
 
 
 def names(directory: str) -> list[str]:
