@@ -168,8 +168,17 @@ def test_sshd_is_asked_for_its_settings(tmp_path: Path, monkeypatch: pytest.Monk
     said = pam_places.sshd_settings("alice")
     keys = ("logingracetime", "usepam", "kbdinteractiveauthentication")
     assert [said[key] for key in keys] == ["660", "yes", "no"]
+    assert pam_places.sshd_error() == ""
+    file.write_text(file.read_text() + "Match all\nPermitRootLogni no\n")
+    assert pam_places.sshd_settings() == {}
+    assert f"{file}: line 7: Bad configuration option: PermitRootLogni" in pam_places.sshd_error()
+    file.write_text(f"HostKey {key}\nKbdInteractiveAuthentication no\nAuthenticationMethods keyboard-interactive\n")
+    facts = PATIENT._replace(said=False, error=pam_places.sshd_error())
+    found = logins.judge_patience(facts, NOWHERE)
+    assert (found.state, "it needs KbdInteractiveAuthentication yes" in found.text) == ("problem", True), found
     program.write_text("#!/bin/sh\nexit 255\n")
     assert pam_places.sshd_settings() == {}
+    assert pam_places.sshd_error() == ""
 
 
 # Keys of record

@@ -86,8 +86,9 @@ def patience(walk: Walk, settings: Settings, situation: Situation) -> Finding | 
     if walk.service == "sshd":
         said = pam_places.sshd_settings(walk.account.name)
         keys = ("logingracetime", "usepam", "kbdinteractiveauthentication")
+        error = "" if said else pam_places.sshd_error()
         facts = logins.Patience(True, settings.pam_seconds, bool(said), *(said.get(key, "") for key in keys))
-        return logins.judge_patience(facts, situation)
+        return logins.judge_patience(facts._replace(error=error), situation)
     if walk.service == "login":
         seconds = login_timeout()
         if 0 < seconds < settings.pam_seconds + SPARE:

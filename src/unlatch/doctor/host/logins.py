@@ -5,8 +5,8 @@ import os
 from typing import NamedTuple
 
 from unlatch import config
-from unlatch.doctor.check import Check, Finding, Situation, ok, problem, unknown, warning
-from unlatch.doctor.host import pam_places
+from unlatch.doctor.check import Check, Finding, Situation, ok, problem, warning
+from unlatch.doctor.host import login_units, pam_places, pam_typos, sshd_error
 from unlatch.doctor.host.served import served
 from unlatch.doctor.host.words import edit, listed
 from unlatch.pam import login
@@ -37,6 +37,8 @@ class Facts(NamedTuple):
     enabled: bool
     settings: Settings = Settings()
     mistake: str = ""
+    units: tuple[login_units.Unit, ...] = ()
+    typos: tuple[pam_typos.Typo, ...] = ()
 
 
 def probe(situation: Situation) -> Facts:
@@ -46,24 +48,31 @@ def probe(situation: Situation) -> Facts:
     with contextlib.suppress(OSError):
         records = bool(os.listdir(RECORDS))
     own = config.load(None, {"HOME": "/nonexistent"}, 0)  # as the service does, whose home has no settings
+    typos = pam_typos.find(pam_places.lines())
+    mistyped = {(typo.service, typo.number) for typo in typos}
+    uses = tuple(use for use in pam_places.uses() if (use.service, use.number) not in mistyped)
+    booted = os.path.isdir("/run/systemd/system")  # sd_booted(3)
     return Facts(
-        pam_places.uses(),
+        uses,
         pam_places.module_path(),
         pam_places.listens(),
         pam_places.untrusted(),
         records,
         tuple(name for name in loaded.settings.pam_auth_gpg if name in RAISING),
         loaded.path,
-        os.path.isdir("/run/systemd/system"),  # sd_booted(3)
+        booted,
         any(os.path.lexists(f"{place}/sockets.target.wants/unlatch-pam.socket") for place in _WANTS),
         own.settings,
         next((str(each) for each in own.mistakes if each.fatal), ""),
+        login_units.ask() if booted and (uses or records) else (),
+        typos,
     )
 
 
 def judge(facts: Facts, situation: Situation) -> list[Finding]:
     """One line for the whole, and one for each that is dangerous."""
-    found = [_judge_whole(facts, situation)]
+    found = [_judge_whole(facts, situation)] if facts.uses or not facts.typos else []
+    found += [pam_typos.judge(typo, situation) for typo in facts.typos]
     same: dict[tuple[str, str], list[str]] = {}
     for use in facts.uses:
         place = f"{pam_places.PAM_D}/{use.service}"
@@ -118,6 +127,10 @@ def _judge_whole(facts: Facts, situation: Situation) -> Finding:
     if facts.untrusted:
         text = f"others than root could put a socket into {facts.untrusted}: every login is refused"
         return problem(text, situation.as_root("ls", "-ld", facts.untrusted))
+    stuck = login_units.stuck(facts.units, situation) if facts.uses or facts.records else None
+    if stuck:
+        text, hint = stuck
+        return problem(f"{text}: logins by {names} are refused", hint) if facts.uses else warning(text, hint)
     if not facts.listens and (facts.uses or facts.records):
         text = f"nobody listens at {pam_places.SOCKET}: "
         text += f"every login by {names} is refused" if facts.uses else "a login could not be challenged"
@@ -134,7 +147,9 @@ def _judge_whole(facts: Facts, situation: Situation) -> Finding:
 
 
 class Patience(NamedTuple):
-    """``seconds``: the window of a challenge. ``settings``: what sshd says of itself, "" where it cannot be asked."""
+    """``seconds``: the window of a challenge. ``said``: sshd gave its settings, which the three after it are;
+    ``error``: what it has against them, where it gave none.
+    """
 
     uses: bool
     seconds: int
@@ -142,6 +157,7 @@ class Patience(NamedTuple):
     grace: str
     pam: str
     keyboard: str
+    error: str = ""
 
 
 def probe_patience(situation: Situation) -> Patience:
@@ -151,7 +167,8 @@ def probe_patience(situation: Situation) -> Patience:
         return Patience(uses=False, seconds=seconds, said=False, grace="", pam="", keyboard="")
     said = pam_places.sshd_settings()
     keys = ("logingracetime", "usepam", "kbdinteractiveauthentication")
-    return Patience(True, seconds, bool(said), *(said.get(key, "") for key in keys))
+    error = "" if said else pam_places.sshd_error()
+    return Patience(True, seconds, bool(said), *(said.get(key, "") for key in keys))._replace(error=error)
 
 
 def judge_patience(facts: Patience, situation: Situation) -> Finding:
@@ -160,7 +177,7 @@ def judge_patience(facts: Patience, situation: Situation) -> Finding:
     if not facts.uses:
         return ok("sshd does not ask us")
     if not facts.said:
-        return unknown("sshd could not be asked for its settings", situation.as_root("sshd", "-T"))
+        return sshd_error.judge(facts.error, situation)
     for value, name in ((facts.pam, "UsePAM"), (facts.keyboard, "KbdInteractiveAuthentication")):
         if value == "no":
             return problem(f"sshd never asks us: it needs {name} yes", change)
@@ -174,8 +191,9 @@ def judge_patience(facts: Patience, situation: Situation) -> Finding:
 LOGINS = Check(
     "logins",
     "where a service in `/etc/pam.d` names `pam_unlatch.so`, the module is installed, its socket listens, is "
-    "root's and is back after a boot, no line lets everybody pass or nobody, and `~/.auth_gpg` serves no service that "
-    "makes root of its caller",
+    "root's and is back after a boot, its units are neither masked nor failed, no line names a module that is not "
+    "there and whose name or path is ours mistyped, no line lets everybody pass or nobody, and `~/.auth_gpg` serves no "
+    "service that makes root of its caller",
     "`systemctl enable --now unlatch-pam.socket`; the line or the setting as printed, with a root session kept open "
     "([logins](logins.md))",
     Facts,
@@ -184,9 +202,10 @@ LOGINS = Check(
 )
 LOGIN_GRACE = Check(
     "login-grace",
-    "sshd asks PAM, by keyboard-interactive, and waits for as long as a challenge lasts",
+    "sshd's configuration has no mistake that would keep it from starting again; it asks PAM, by keyboard-interactive, "
+    "and waits for as long as a challenge lasts",
     "`LoginGraceTime` of `seconds` in `[pam]` and a minute, `UsePAM yes` and `KbdInteractiveAuthentication yes` in "
-    "sshd's configuration",
+    "sshd's configuration; what `sshd -t` says, mended before anybody restarts it",
     Patience,
     probe_patience,
     judge_patience,

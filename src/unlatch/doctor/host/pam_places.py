@@ -17,6 +17,7 @@ _SECURITY = ("/usr/lib/*/security", "/lib/*/security", "/usr/lib64/security", "/
 _MAX_FILE = 65536  # bytes of a service's file
 _MAX_SERVICES = 256
 _MAX_SAID = 65536  # bytes of what "sshd -T" prints
+_MAX_ERROR = 4096  # bytes of what "sshd -t" does
 _LISTENS = 0x10000  # __SO_ACCEPTCON, in the flags of /proc/net/unix
 _PACKETS = 5  # SOCK_SEQPACKET
 _COPIES = ("~", ".bak", ".dpkg-old", ".dpkg-dist", ".dpkg-new", ".ucf-old", ".ucf-dist")  # no program asks for these
@@ -37,23 +38,37 @@ class Use(NamedTuple):
     first: bool
 
 
-def module_path() -> str:
-    """Where the module is installed; "" where it is not."""
-    found = (f"{directory}/{MODULE}" for pattern in _SECURITY for directory in sorted(glob.glob(pattern)))
+class Line(NamedTuple):
+    """Any module's line: ``kind`` is its first word, ``module`` as it stands there."""
+
+    kind: str
+    module: str
+    use: Use
+
+
+def module_path(name: str = MODULE) -> str:
+    """Where a module is installed; "" where it is not."""
+    found = (f"{directory}/{name}" for pattern in _SECURITY for directory in sorted(glob.glob(pattern)))
     return next(filter(os.path.exists, found), "")
 
 
 def uses(directory: str = PAM_D) -> tuple[Use, ...]:
     """The lines that name the module, of all services; those of a file that others include count for its name."""
+    found = lines(directory)
+    return tuple(each.use for each in found if each.kind == "auth" and os.path.basename(each.module) == MODULE)
+
+
+def lines(directory: str = PAM_D) -> list[Line]:
+    """The lines of all services that name a module."""
     found = []
     with contextlib.suppress(OSError):
         services = [name for name in sorted(os.listdir(directory)) if not name.endswith(_COPIES)]
         for service in services[:_MAX_SERVICES]:
             found += _lines(directory, service)
-    return tuple(found)
+    return found
 
 
-def _lines(directory: str, service: str) -> list[Use]:
+def _lines(directory: str, service: str) -> list[Line]:
     try:
         with open(f"{directory}/{service}", encoding="utf-8", errors="replace") as file:
             text = file.read(_MAX_FILE)
@@ -63,8 +78,8 @@ def _lines(directory: str, service: str) -> list[Use]:
     for number, line in enumerate(text.splitlines(), 1):
         words = line.partition("#")[0].strip()
         match = _LINE.match(words)
-        if match and match[1] == "auth" and os.path.basename(match[3]) == MODULE:
-            found.append(Use(service, number, match[2], match[4].strip(), first))
+        if match:
+            found.append(Line(match[1], match[3], Use(service, number, match[2], match[4].strip(), first)))
         first = first and not (words.startswith("@include") or (match and match[1] == "auth" and _asks(match[3])))
     return found
 
@@ -104,15 +119,25 @@ def sshd_settings(user: str = "") -> Mapping[str, str]:
     Empty where there is no sshd, or where it cannot be asked: it wants to read its host keys, which are root's.
     """
     match = ["-C", f"user={user},host=localhost,addr=127.0.0.1"] if user else []
-    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-    try:
-        done = subprocess.run(
-            ["sshd", "-T", *match], env={"PATH": path}, stdin=subprocess.DEVNULL, capture_output=True,
-            timeout=SECONDS, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    if done.returncode:
+    done = _sshd("-T", *match)
+    if done is None or done.returncode:
         return {}
     words = (line.split(None, 1) for line in done.stdout[:_MAX_SAID].decode("utf-8", "replace").splitlines())
     return {pair[0]: pair[1] for pair in words if len(pair) == 2}
+
+
+def sshd_error() -> str:
+    """What sshd says against its configuration, one line each; "" where it is right, or where there is no sshd."""
+    done = _sshd("-t")
+    return done.stderr[:_MAX_ERROR].decode("utf-8", "replace") if done is not None and done.returncode else ""
+
+
+def _sshd(*words: str) -> subprocess.CompletedProcess[bytes] | None:
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    try:
+        return subprocess.run(
+            ["sshd", *words], env={"PATH": path}, stdin=subprocess.DEVNULL, capture_output=True,
+            timeout=SECONDS, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
