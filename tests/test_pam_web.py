@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import pytest
@@ -24,11 +25,13 @@ from qr_reader import read
 from real import absent
 from waiting import PATIENCE, until
 
-from unlatch.pam import worker
+from unlatch.pam import web_page, worker
+from unlatch.pam.accounts import Account
 from unlatch.pam.entry import WEB
 from unlatch.pam.errors import Unfit
-from unlatch.pam.web import READABLE
+from unlatch.pam.web import READABLE, open_page
 from unlatch.pam.worker import Places
+from unlatch.settings import Settings
 
 PLAIN, ASKING, TLS = "webQrNoAuthNoTls", "webQrAuthNoTls", "webQrNoAuthTls"
 PHONE = {"width": 390, "height": 844}
@@ -105,6 +108,29 @@ def child_of(pid: int) -> int:
     """The process that serves the page."""
     (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return int(child)
+
+
+class Ended(BaseException):
+    """The process has ended here."""
+
+
+def test_a_page_that_goes_wrong_does_not_go_on_as_the_login(
+    ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that was to serve a page ends, whatever happens to it: there is one conversation for each login."""
+
+    def broken(*_: object) -> NoReturn:
+        raise OSError
+
+    def ended(_: int) -> NoReturn:
+        raise Ended
+
+    monkeypatch.setattr(os, "fork", lambda: 0)
+    monkeypatch.setattr(os, "_exit", ended)
+    monkeypatch.setattr(web_page, "document", broken)
+    settings = Settings(pam_web_address="127.0.0.1", pam_web_ports=ports)
+    with pytest.raises(Ended):
+        open_page("", PLAIN, None, settings, server=Account("", 0, 0, ""), random=bytes, seconds=5)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -301,8 +301,8 @@ class _Waiting:
 
 def _run(login: socket.socket, where: runtime.Runtime, wait: Callable[[_Waiting], None]) -> NoReturn:
     """The child's whole life. It ends here, whatever happens, and nothing of the caller's is ended a second time."""
-    asker = Asker([where], uid=os.geteuid(), environ={})
     try:
+        asker = Asker([where], uid=os.geteuid(), environ={})
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         # The login's own connection among them: its end must be seen by who waits for it.

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from unlatch.pam.accounts import Account
 from unlatch.pam.as_user import printable, reason
@@ -85,10 +85,7 @@ def open_page(
         Unfit: no page. The login goes on without.
     """
     asks, encrypts = WEB[web]
-    if not settings.pam_web_address:
-        raise Unfit("no page: [pam] web_address is not set")
-    if not settings.pam_web_host and settings.pam_web_address in _EVERY_ADDRESS:
-        raise Unfit("no page: [pam] web_host must say what links name when web_address is every address")
+    _check(settings)
     if encrypts and tls is None:
         raise Unfit("no page: there is no TLS key")
     path = f"/{_draw(random, PATH_LENGTH)}"
@@ -96,25 +93,27 @@ def open_page(
     listener = _listen(settings.pam_web_address, *settings.pam_web_ports)
     with listener:
         url = f"{'https' if encrypts else 'http'}://{_host(settings)}:{listener.getsockname()[1]}{path}"
-        ours, its = socket.socketpair()
-        try:
-            pid = os.fork()
-            if pid == 0:
-                from unlatch.pam import web_server  # asyncio and h11, which only this process needs
 
-                site = web_server.ChallengeSite(armour, path, _token(name, password))
-                web_server.run(listener, its, site, tls if encrypts else None, server, seconds, forget)
-        except OSError as error:
-            ours.close()
-            raise Unfit(f"no page: {reason(error)}") from None
-        finally:
-            its.close()
-    page = WebPage(Link(url, name, password), pid, ours)
-    said = _hear(ours)
+        def serve(lifeline: socket.socket) -> NoReturn:
+            from unlatch.pam import web_server  # asyncio and h11, which only this process needs
+
+            site = web_server.ChallengeSite(armour, path, _token(name, password))
+            web_server.run(listener, lifeline, site, tls if encrypts else None, server, seconds, forget)
+
+        pid, lifeline = _fork(serve)
+    page = WebPage(Link(url, name, password), pid, lifeline)
+    said = _hear(lifeline)
     if said != "ready":
         page.close()
         raise Unfit(f"no page: {said}")
     return page
+
+
+def _check(settings: Settings) -> None:
+    if not settings.pam_web_address:
+        raise Unfit("no page: [pam] web_address is not set")
+    if not settings.pam_web_host and settings.pam_web_address in _EVERY_ADDRESS:
+        raise Unfit("no page: [pam] web_host must say what links name when web_address is every address")
 
 
 def _listen(address: str, first: int, last: int) -> socket.socket:
@@ -135,6 +134,25 @@ def _listen(address: str, first: int, last: int) -> socket.socket:
         else:
             return listener
     raise Unfit(f"no page: cannot listen on {address}, ports {first} to {last}: {why}")
+
+
+def _fork(serve: Callable[[socket.socket], NoReturn]) -> tuple[int, socket.socket]:
+    """A child that serves, and our end of the socket at whose other end it sees that we are there."""
+    ours, its = socket.socketpair()
+    try:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                ours.close()
+                serve(its)
+            finally:
+                os._exit(1)  # whatever went wrong: it never goes on as the login
+    except OSError as error:
+        ours.close()
+        raise Unfit(f"no page: {reason(error)}") from None
+    finally:
+        its.close()
+    return pid, ours
 
 
 def _host(settings: Settings) -> str:
