@@ -200,8 +200,7 @@ def _row(name: str) -> dict[str, Any]:
         accounts.find(name)
         found = record.read(PLACES.records, name)
         if found is not None and os.geteuid() == 0:
-            keys = tuple(zip(found.entry.keys, found.blocks, strict=True))
-            worker.check(keys, found.entry.sign_as, PLACES, os.urandom(16).hex())
+            worker.check(found.keys, found.entry.sign_as, PLACES, os.urandom(16).hex())
     except Unfit as error:
         return row | {"trouble": error.why}
     if found is None:  # removed while we looked

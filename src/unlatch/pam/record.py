@@ -33,6 +33,11 @@ class Record(NamedTuple):
     entry: Entry
     blocks: tuple[bytes, ...]
 
+    @property
+    def keys(self) -> tuple[tuple[str, bytes], ...]:
+        """Each fingerprint with its block."""
+        return tuple(zip(self.entry.keys, self.blocks, strict=True))
+
 
 def read(directory: str, name: str) -> Record | None:
     """The record of an account; None if there is none.
