@@ -15,6 +15,7 @@ from unlatch.doctor.host.certificate import CERTIFICATE
 from unlatch.doctor.host.client_address import CLIENT_ADDRESS
 from unlatch.doctor.host.clock import CLOCK
 from unlatch.doctor.host.containers import CONTAINER_PORTS
+from unlatch.doctor.host.login_accounts import LOGIN_ACCOUNTS
 from unlatch.doctor.host.login_keys import LOGIN_KEYS
 from unlatch.doctor.host.logins import LOGIN_GRACE, LOGINS
 from unlatch.doctor.host.notifiers import NOTIFIERS
@@ -53,4 +54,5 @@ CHECKS: Checks = (
     LOGINS,
     LOGIN_GRACE,
     LOGIN_KEYS,
+    LOGIN_ACCOUNTS,
 )
