@@ -49,6 +49,20 @@ def test_doctor_says_when_it_is_well_and_when_the_next_boot_locks_everybody_out(
     assert (found.code, "$ systemctl enable unlatch-pam.socket" in found.out) == (1, True), found
 
 
+def test_doctor_sees_a_service_that_is_masked_behind_a_socket_that_listens(logins: LoginHouse) -> None:
+    """As this machine's own systemctl puts it; and sshd's file with a mistake, in sshd's own words."""
+    logins.machine.run("systemctl", "mask", "unlatch-pam.service")
+    found = logins.machine.run("unlatch", "doctor", "logins", check=False)
+    logins.machine.run("systemctl", "unmask", "unlatch-pam.service")
+    assert (found.code, "$ systemctl unmask unlatch-pam.service" in found.out) == (1, True), found
+    broken = logins.root / "etc/ssh/sshd_config.d/00-broken.conf"
+    broken.write_text("PermitRootLogni no\n")
+    found = logins.machine.run("unlatch", "doctor", "login-grace", check=False)
+    broken.unlink()
+    said = "line 1: Bad configuration option: PermitRootLogni"
+    assert (found.code, said in " ".join(found.out.split())) == (1, True), found
+
+
 def test_a_package_that_logins_need_does_not_go(logins: LoginHouse) -> None:
     """dpkg is refused, each line is named, and the module is still there."""
     refused = logins.machine.run("dpkg", "--remove", "unlatch", check=False)
