@@ -81,11 +81,11 @@ class Desk:
         self.forge = forge
         self.root = Path(tempfile.mkdtemp(prefix="desk-", dir="/tmp"))
         self.root.chmod(0o755)
-        self.home = self._directory("home", UID)
-        self.gnupg = self._directory("home/.gnupg", UID)
-        self.records = self._directory("records", 0, 0o755)
-        self.work = self._directory("work", uid_of(WORKER))
-        self.signing = self._directory("signing", uid_of(WORKER)) / "gnupg"
+        self.home = owned(self.root / "home", UID)
+        self.gnupg = owned(self.home / ".gnupg", UID)
+        self.records = owned(self.root / "records", 0, 0o755)
+        self.work = owned(self.root / "work", uid_of(WORKER))
+        self.signing = owned(self.root / "signing", uid_of(WORKER)) / "gnupg"
         self.places = Places(str(self.records), str(self.work), str(self.signing), WORKER)
         self.account = Account("alice", UID, UID, str(self.home))
         self.settings = Settings(pam_auth_gpg=("sshd",))
@@ -131,12 +131,13 @@ class Desk:
                 subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], capture_output=True, check=False)
         shutil.rmtree(self.root, ignore_errors=True)
 
-    def _directory(self, name: str, uid: int, mode: int = 0o700) -> Path:
-        directory = self.root / name
-        directory.mkdir()
-        directory.chmod(mode)
-        os.chown(directory, uid, uid)
-        return directory
+
+def owned(directory: Path, uid: int, mode: int = 0o700) -> Path:
+    """Make a directory that belongs to this uid."""
+    directory.mkdir()
+    directory.chmod(mode)
+    os.chown(directory, uid, uid)
+    return directory
 
 
 def uid_of(name: str) -> int:

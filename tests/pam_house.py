@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pam_desk import owned
 from real import absent, real
 from waiting import PATIENCE, until
 
@@ -72,14 +73,14 @@ class PamHouse:
         self.root = Path(tempfile.mkdtemp(prefix="pam-", dir="/tmp"))
         self.root.chmod(0o755)
         self.settings = self.root / "unlatch.toml"
-        self.records = self._directory("records", 0, 0o755)
-        self.work = self._directory("work", WORKER_UID)
-        self.signing = self._directory("signing", WORKER_UID)
-        self.socket = self._directory("run", 0, 0o755) / "pam.sock"
+        self.records = owned(self.root / "records", 0, 0o755)
+        self.work = owned(self.root / "work", WORKER_UID)
+        self.signing = owned(self.root / "signing", WORKER_UID)
+        self.socket = owned(self.root / "run", 0, 0o755) / "pam.sock"
         self.log = self.root / "log"
         self._clocks = self.root / "clocks"
         self.shift()
-        self.homes = {name: self._directory(name, uid) for name, uid in USERS.items()}
+        self.homes = {name: owned(self.root / name, uid) for name, uid in USERS.items()}
         self.service: subprocess.Popen[bytes] | None = None
         self._logins: list[Login] = []
         self._count = 0
@@ -253,13 +254,6 @@ class PamHouse:
                 }:  # fmt: skip
                     found.append(int(name))
         return found
-
-    def _directory(self, name: str, uid: int, mode: int = 0o700) -> Path:
-        directory = self.root / name
-        directory.mkdir()
-        directory.chmod(mode)
-        os.chown(directory, uid, uid)
-        return directory
 
     def _namespace(self) -> "subprocess.Popen[bytes]":
         accounts = {WORKER: WORKER_UID, WEB: WEB_UID} | USERS

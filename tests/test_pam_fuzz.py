@@ -43,6 +43,17 @@ def compiled(workshop: Workshop, name: str) -> Path:
     return workshop.variant(name, FUZZED, f"{name}.c", "clang")
 
 
+def compiled_broken(place: Path, fuzzer: str, source: str, before: str, after: str) -> Path:
+    """The same, with a mistake made in one of the sources."""
+    for file in (ROOT / "pam").glob("*.[ch]"):
+        (place / file.name).write_text(file.read_text())
+    text = (place / source).read_text()
+    assert text.count(before) == 1
+    (place / source).write_text(text.replace(before, after))
+    pam_module.compile_with(real("clang"), place / "broken", FUZZED, place / fuzzer)
+    return place / "broken"
+
+
 def survived(done: "subprocess.CompletedProcess[str]", runs: int) -> None:
     """All inputs were tried, and none was a finding."""
     assert done.returncode == 0, done.stderr[-3000:]
@@ -86,13 +97,8 @@ READER_BREAKS = {
 def test_a_broken_reader_is_found(workshop: Workshop, seeds: Path, tmp_path: Path, broken: str) -> None:
     """The fuzzer finds each of the mistakes that the reader could have: its silence means something."""
     compiled(workshop, "fuzz")
-    before, after = READER_BREAKS[broken]
-    text = (ROOT / "pam/fields.h").read_text()
-    assert text.count(before) == 1
-    (tmp_path / "fields.h").write_text(text.replace(before, after))
-    (tmp_path / "fuzz.c").write_text((ROOT / "pam/fuzz.c").read_text())
-    pam_module.compile_with(real("clang"), tmp_path / "broken", FUZZED, tmp_path / "fuzz.c")
-    assert fuzz(tmp_path / "broken", seeds, 500_000, 64).returncode != 0
+    program = compiled_broken(tmp_path, "fuzz.c", "fields.h", *READER_BREAKS[broken])
+    assert fuzz(program, seeds, 500_000, 64).returncode != 0
 
 
 LOGIN_BREAKS = {
@@ -107,11 +113,5 @@ LOGIN_BREAKS = {
 def test_a_broken_login_is_found(workshop: Workshop, seeds: Path, tmp_path: Path, broken: str) -> None:
     """The same for the module around the reader."""
     compiled(workshop, "fuzz_login")
-    before, after = LOGIN_BREAKS[broken]
-    text = (ROOT / "pam/pam_unlatch.c").read_text()
-    assert text.count(before) == 1
-    (tmp_path / "pam_unlatch.c").write_text(text.replace(before, after))
-    for name in ("fields.h", "fuzz_login.c"):
-        (tmp_path / name).write_text((ROOT / "pam" / name).read_text())
-    pam_module.compile_with(real("clang"), tmp_path / "broken", FUZZED, tmp_path / "fuzz_login.c")
-    assert fuzz(tmp_path / "broken", seeds, 20_000, 400).returncode != 0
+    program = compiled_broken(tmp_path, "fuzz_login.c", "pam_unlatch.c", *LOGIN_BREAKS[broken])
+    assert fuzz(program, seeds, 20_000, 400).returncode != 0
