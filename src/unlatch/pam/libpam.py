@@ -11,7 +11,7 @@ from unlatch.secret import Secret
 
 SUCCESS, AUTH_ERR, AUTHINFO_UNAVAIL, CONV_ERR = 0, 7, 9, 19
 _TTY = 3  # what a program says before it authenticates: pam_set_item(3), PAM_TTY
-_HIDE, _ASK, _WARN, _SAY = 1, 2, 3, 4
+_HIDE, _ASK = 1, 2  # the other styles only show
 _MAX_MESSAGES = 32  # PAM_MAX_NUM_MSG
 
 
