@@ -1,5 +1,6 @@
 """What all tests share: an isolated house for each test, and an order that starts the long waits first."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -193,10 +194,11 @@ def pam_module(workshop: "Workshop") -> "Path":
 
 
 @pytest.fixture
-def machine() -> "Iterator[Machine]":
+def machine(login_houses: "LoginHouses") -> "Iterator[Machine]":
     """A whole small Debian with systemd as its first process, for this test only."""
     from machine import machine
 
+    login_houses.close()
     with machine(systemd=True) as made:
         yield made
 
@@ -211,15 +213,17 @@ def bare_machine() -> "Iterator[Machine]":
 
 
 @pytest.fixture(scope="session")
-def login_house(packages: "Packages") -> "Iterator[LoginHouse]":
-    """A whole Debian whose logins are ours, one for all tests of a worker."""
-    from login_house import LoginHouse
-    from machine import machine
+def login_houses(packages: "Packages") -> "Iterator[LoginHouses]":
+    """Keeps one such Debian as the next fixture gives, until a test wants another machine."""
+    houses = LoginHouses(packages)
+    yield houses
+    houses.close()
 
-    with machine(systemd=True) as made:
-        house = LoginHouse(made, packages)
-        yield house
-        house.close()
+
+@pytest.fixture
+def login_house(login_houses: "LoginHouses") -> "LoginHouse":
+    """A whole Debian whose logins are ours, for as many tests of a worker as follow each other."""
+    return login_houses.open()
 
 
 @pytest.fixture
@@ -227,3 +231,29 @@ def logins(login_house: "LoginHouse") -> "Iterator[LoginHouse]":
     """The same for one test, which leaves it as it was."""
     yield login_house
     login_house.settle()
+
+
+class LoginHouses:
+    """At most one at a time, and none beside another machine: systemd takes eight inotify instances for each, and a
+    user has 128 of them. When they are gone, a machine does not finish booting.
+    """
+
+    def __init__(self, packages: "Packages") -> None:
+        self._packages = packages
+        self._held = contextlib.ExitStack()
+        self._house: LoginHouse | None = None
+
+    def open(self) -> "LoginHouse":
+        """The one there is, or a new one."""
+        if self._house is None:
+            from login_house import LoginHouse
+            from machine import machine
+
+            self._house = LoginHouse(self._held.enter_context(machine(systemd=True)), self._packages)
+            self._held.callback(self._house.close)
+        return self._house
+
+    def close(self) -> None:
+        """End it, if there is one."""
+        self._house = None
+        self._held.close()

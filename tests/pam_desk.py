@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from gnupg_home import forget
 from real import absent, real
 
 from unlatch.pam.accounts import Account
@@ -70,8 +71,7 @@ class Forge:
 
     def close(self) -> None:
         """End its agent and forget the keys."""
-        subprocess.run(["gpgconf", "--homedir", self.home, "--kill", "all"], capture_output=True, check=False)
-        shutil.rmtree(self.home)
+        forget(self.home)
 
 
 class Desk:

@@ -1,11 +1,11 @@
 """Challenges as gpg makes and reads them, with keys that only one test module has."""
 
 import os
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
+from gnupg_home import forget
 from real import real
 
 from unlatch.pam import challenge
@@ -21,7 +21,7 @@ class Keys:
     """A GNUPGHOME with a key of each kind, without passphrases."""
 
     def __init__(self, *algorithms: str) -> None:
-        self._gpg, self._gpgconf = real("gpg"), real("gpgconf")
+        self._gpg = real("gpg")
         self._home = Path(tempfile.mkdtemp(prefix="pam-keys-", dir="/tmp"))
         for algorithm in algorithms:
             usage = "default" if algorithm == CURVE else "sign,encrypt"  # one key for both, or one and a subkey
@@ -49,8 +49,7 @@ class Keys:
 
     def clear(self) -> None:
         """End the agent and forget the keys."""
-        subprocess.run([self._gpgconf, "--kill", "all"], env=self._environ(), check=True)
-        shutil.rmtree(self._home)
+        forget(self._home)
 
     def _environ(self) -> dict[str, str]:
         return {"GNUPGHOME": str(self._home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}

@@ -1,6 +1,7 @@
 """Logins with the challenge through a real sshd, in a whole Debian that has the package, from a visitor's terminal."""
 
 import random
+import re
 from contextlib import ExitStack
 
 import pytest
@@ -108,7 +109,9 @@ def test_who_goes_away_leaves_nothing(logins: LoginHouse, how: str) -> None:
         elif how == "killed client":
             (pid,) = logins.machine.run("pgrep", "--newest", "--exact", "ssh").out.split()
             logins.machine.run("kill", "-KILL", pid)
-    assert "went away" in logins.verdict()
+    # A terminal that is closed may also be an empty line to ssh, before the signal comes.
+    ended = "went away|wrong response" if how == "closed terminal" else "went away"
+    assert re.search(ended, logins.verdict())
 
 
 def test_ten_at_once(logins: LoginHouse) -> None:
