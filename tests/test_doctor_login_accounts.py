@@ -64,6 +64,7 @@ def test_login_accounts_fails_where_no_phone_is_rung() -> None:
         loose(ROOT._replace(password=False), SU),
         loose(BOB, SUDO, settings=Settings(pam_auth_gpg=("sshd",))),
         loose(BOB, SSHD._replace(arguments="mode=either timeout=9")),
+        loose(BOB, settings=Settings(pam_mode="either", people=(Person("b", ("bob",), ("push",)),))),
         loose(BOB._replace(methods="keyboard-interactive:pam publickey,password")),
     ],
 )
@@ -85,7 +86,6 @@ def test_who_is_shut_out(facts: Facts) -> None:
         loose(BOB._replace(sudoer=False), SUDO),
         loose(BOB, settings=Settings(pam_auth_gpg=("sshd",))),
         loose(BOB, SSHD._replace(service="common-auth"), settings=Settings(pam_auth_gpg=("sshd",))),
-        loose(BOB, settings=Settings(pam_mode="either", people=(Person("b", ("bob",), ("push",)),))),
         loose(BOB, SSHD._replace(arguments="moed=either")),  # denies everybody: "logins" says so
     ],
 )

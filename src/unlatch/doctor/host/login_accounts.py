@@ -162,14 +162,13 @@ def shut_out(facts: Facts, account: Account) -> dict[str, str]:
 
 
 def _has_entry(facts: Facts, account: Account, service: str, mode: str) -> bool:
-    own = {account.name, str(account.uid)}
-    named = any(person.notify and own & set(person.users) for person in facts.settings.people)
     if mode == "approve":
-        return named
+        own = {account.name, str(account.uid)}
+        return any(person.notify and own & set(person.users) for person in facts.settings.people)
     # A file that others include counts for their names, of which some may be listed.
     listed_there = facts.settings.pam_auth_gpg
     auth_gpg = service in listed_there or (service.startswith("common-") and bool(listed_there))
-    return account.name in facts.records or auth_gpg or (mode == "either" and named)
+    return account.name in facts.records or auth_gpg  # in "either" too: no entry is denied, whoever could be rung
 
 
 def _comes_by(account: Account, service: str) -> bool:
