@@ -90,7 +90,7 @@ def find(account: Account, service: str, settings: Settings, places: Places) -> 
     """
     kept = record.read(places.records, account.name)
     if kept is not None:
-        return Found(kept.entry, tuple(zip(kept.entry.keys, kept.blocks, strict=True)), "record")
+        return Found(kept.entry, kept.keys, "record")
     if service not in settings.pam_auth_gpg:
         unlisted = f"[pam] auth_gpg lists no {log.value(service)}"
         raise Unfit(f"no key of record (unlatch pam enrol {account.name} KEY), and {unlisted}")

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from unlatch import config, runtime
+from unlatch import config, forked, runtime
 from unlatch.errors import Malformed
 from unlatch.pam import accounts, log, login, screen, shown, worker
+from unlatch.pam.as_user import boottime
 from unlatch.pam.challenge import Challenge, Facts, Places, challenge
 from unlatch.pam.channel import Channel
 from unlatch.pam.entry import BROKER, WEB
@@ -46,7 +47,7 @@ class House(NamedTuple):
     places: Places = Places()
     approvals: str = "/run/unlatch-pam-approvals"
     random: Callable[[int], bytes] = os.urandom
-    clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
+    clock: Callable[[], float] = boottime
     today: Callable[[], float] = time.time
 
 
@@ -67,7 +68,10 @@ def converse(connection: socket.socket, hello: Hello, peer: runtime.Peer, house:
     except Stopped:
         word, outcome = "fail", Outcome(False, login.CANNOT, "the service is stopping")
     except Exception as error:  # its text may quote anything
-        word, outcome = "fail", Outcome(False, login.CANNOT, f"unforeseen {type(error).__name__} at {_place(error)}")
+        word, outcome = (
+            "fail",
+            Outcome(False, login.CANNOT, f"unforeseen {type(error).__name__} at {forked.place(error)}"),
+        )
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is decided, and over in a moment
     # First the log: who is let in without a line would be seen by nobody.
     tell = log.allowed if outcome.allowed else log.denied
@@ -286,10 +290,3 @@ class _Conversation:
 
 def _by(made: Challenge) -> str:
     return f"challenge key={','.join(made.fingerprints)} entry={made.source}"
-
-
-def _place(error: BaseException) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "start"
