@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -32,8 +33,18 @@ hypothesis.settings.load_profile("unlatch")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    hear_signals()
     config.addinivalue_line("markers", "long: waits in real time, so it is started before all others")
     config.pluginmanager.register(Books())
+
+
+def hear_signals() -> None:
+    """Let Ctrl-C and a closed terminal reach the programs that tests start. What a shell's "&" or nohup(1) had ignored
+    stays ignored over every exec; what is handled does not.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
