@@ -114,6 +114,11 @@ class House:
         except OSError:
             return False
 
+    def rings_are_told(self) -> bool:
+        """Whether all rings have arrived and the askers know it. A broker that dies before is right to ring again."""
+        prompts = self.ask_admin({"op": "status"})["prompts"]
+        return bool(prompts) and all(state == "delivered" for row in prompts for state in row["delivery"].values())
+
     def ask_admin(self, message: dict[str, Any]) -> dict[str, Any]:
         """One request on the broker's admin socket (docs/protocol.md section 5)."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as admin:

@@ -97,6 +97,7 @@ def test_a_killed_broker_comes_back_with_the_same_link(house: House) -> None:
     ring = house.phone.ring()
     page = house.open(ring["link"])
     (broker,) = house.brokers()
+    until(house.rings_are_told, "the asker's knowledge of the ring")
     os.kill(broker, signal.SIGKILL)
     until(lambda: house.brokers() not in ([], [broker]), "another broker")
     until(lambda: house.answers_on(page), "the old link on the new broker")

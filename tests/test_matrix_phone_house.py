@@ -171,6 +171,7 @@ def test_one_of_a_burst_is_denied_by_its_words(house: House, keyring: Keyring, b
 def die(house: House) -> None:
     """The broker is killed; the asker starts another and registers again."""
     (broker,) = house.brokers()
+    until(house.rings_are_told, "the asker's knowledge of the ring")
     os.kill(broker, signal.SIGKILL)
     until(lambda: house.brokers() not in ([], [broker]) and house.is_served(), "its successor")
     until(lambda: house.ask_admin({"op": "list"})["prompts"], "the prompt")

@@ -217,6 +217,7 @@ def test_a_broker_that_is_started_anew_goes_on(broker: Broker) -> None:
     with login(broker.house.runtime, MIA) as session:
         session.taken()
         page = broker.house.open(broker.mia.ring()["link"])
+        until(broker.house.rings_are_told, "the asker's knowledge of the ring")
         broker.process.kill()
         broker.process.wait()
         broker.start()

@@ -117,6 +117,7 @@ def test_an_upgrade_that_restarts_the_broker_during_a_prompt(house: House, insta
     (package / "__init__.py").write_text('__version__ = "99.0"\n')
     shutil.rmtree(package.with_name("old"))
     (broker,) = house.brokers()
+    until(house.rings_are_told, "the asker's knowledge of the ring")
     os.kill(broker, signal.SIGKILL)
     until(lambda: house.answers_on(page), "the old link on the new broker")
     assert house.ask_admin({"op": "status"})["broker"]["version"] == "99.0"
