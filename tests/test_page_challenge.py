@@ -9,7 +9,7 @@ import qr_reader
 from page_broker import PASSPHRASE, PageBroker
 from playwright.sync_api import Browser, Page, expect
 
-from unlatch.pam import challenge, phone, qr
+from unlatch.pam import asker, challenge, qr, question
 from unlatch.prompt import Prompt, Verdict
 
 pytest_plugins = ["page_broker"]
@@ -37,7 +37,7 @@ def test_the_code_is_read_from_the_screen_of_a_phone(
 ) -> None:
     """What another device scans from the page is the message, byte for byte, in the light and in the dark."""
     message = armour(size)
-    ticket = broker.put(phone.challenge_prompt(FACTS, message, WORDS), uid=0, user="root", login="alice")
+    ticket = broker.put(question.challenge(FACTS, message, WORDS), uid=0, user="root", login="alice")
     context = engine.new_context(
         viewport={"width": 390, "height": 844}, device_scale_factor=2, color_scheme=scheme, locale="en-GB"
     )
@@ -52,7 +52,7 @@ def test_the_code_is_read_from_the_screen_of_a_phone(
 def test_the_response_is_typed_below_the_message(broker: PageBroker, screen: Page) -> None:
     """Who logs in where stands above; what is typed is sealed as any answer; no password manager is offered a field."""
     message = armour(289)
-    ticket = broker.put(phone.challenge_prompt(FACTS, message, WORDS), uid=0, user="root", login="alice")
+    ticket = broker.put(question.challenge(FACTS, message, WORDS), uid=0, user="root", login="alice")
     screen.goto(ticket.url)
     expect(screen.locator("#asks")).to_have_text("web03 asks for a response")
     expect(screen.locator("#sure")).to_contain_text("root (uid 0)")
@@ -69,15 +69,15 @@ def test_the_response_is_typed_below_the_message(broker: PageBroker, screen: Pag
     answer = ticket.take()
     assert answer.secret is not None
     assert bytes(answer.secret.reveal()) == b"aB3dE6gH9j"
-    ticket.conclude(answer, Verdict("accepted", phone.PRESS_ENTER))
+    ticket.conclude(answer, Verdict("accepted", asker.PRESS_ENTER))
     expect(screen.locator("#panel-title")).to_have_text("Accepted")
-    expect(screen.locator("#panel-more")).to_have_text(f"web03 says: {phone.PRESS_ENTER}")
+    expect(screen.locator("#panel-more")).to_have_text(f"web03 says: {asker.PRESS_ENTER}")
 
 
 def test_the_message_is_copied_whole(broker: PageBroker, engine: Browser) -> None:
     """One tap has it in the clipboard, with every line end, for the program that decrypts."""
     message = armour(289)
-    ticket = broker.put(phone.challenge_prompt(FACTS, message, WORDS))
+    ticket = broker.put(question.challenge(FACTS, message, WORDS))
     context = engine.new_context(permissions=["clipboard-read", "clipboard-write"])
     screen = context.new_page()
     screen.goto(ticket.url)
@@ -108,7 +108,7 @@ def test_nothing_else_has_a_code(broker: PageBroker, screen: Page, prompt: Promp
 def test_a_message_that_no_code_holds_is_shown_without_one(broker: PageBroker, screen: Page) -> None:
     """Three large keys and a signature: the text is there, and so is the field."""
     message = armour(3500)
-    screen.goto(broker.put(phone.challenge_prompt(FACTS, message, WORDS)).url)
+    screen.goto(broker.put(question.challenge(FACTS, message, WORDS)).url)
     expect(screen.locator("#text")).to_contain_text("BEGIN PGP MESSAGE")
     expect(screen.locator("#qr")).to_be_hidden()
     expect(screen.get_by_label("Response")).to_be_visible()
@@ -117,7 +117,7 @@ def test_a_message_that_no_code_holds_is_shown_without_one(broker: PageBroker, s
 @pytest.mark.parametrize("bad", ["!", "gA==", "*" * 100])
 def test_a_code_that_cannot_be_drawn_shows_no_question(broker: PageBroker, screen: Page, bad: str) -> None:
     """An asker that sends something else is out of step with the page, which says so and asks for nothing."""
-    prompt = phone.challenge_prompt(FACTS, armour(289), WORDS)._replace(qr=bad)
+    prompt = question.challenge(FACTS, armour(289), WORDS)._replace(qr=bad)
     screen.goto(broker.put(prompt).url)
     expect(screen.locator("#panel-title")).to_have_text("This page is out of step")
     expect(screen.locator("#question")).to_be_hidden()

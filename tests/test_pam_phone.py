@@ -21,7 +21,7 @@ from waiting import until
 
 from unlatch.ask import Asker
 from unlatch.errors import Denied, Expired, NoBroker, Refused, Withdrawn
-from unlatch.pam import phone
+from unlatch.pam import asker, phone
 from unlatch.pam.errors import Gone
 from unlatch.prompt import Prompt
 
@@ -107,7 +107,7 @@ def test_a_yes_needs_the_digits_of_the_session(broker: Broker) -> None:
         assert "07" not in ring["title"] + page.prompt.title + ring["text"].replace("15:06:40", "")
         page.allow("07")
         assert session.result() == "yes"
-        assert page.verdict() == ("accepted", phone.PRESS_ENTER, None)
+        assert page.verdict() == ("accepted", asker.PRESS_ENTER, None)
         session.stop()
     assert broker.rung() == ["mia"]
 
@@ -248,7 +248,7 @@ def test_the_page_of_a_challenge_rings_nobody(broker: Broker) -> None:
         assert RESPONSE.encode() not in page.details
         page.unlock(f" {RESPONSE}\n".encode())
         assert session.result() == f" {RESPONSE}\n"
-        assert page.verdict() == ("accepted", phone.PRESS_ENTER, None)
+        assert page.verdict() == ("accepted", asker.PRESS_ENTER, None)
         session.stop()
     assert broker.rung() == []
 
@@ -352,7 +352,7 @@ def test_no_end_of_a_prompt_but_a_yes_is_a_yes(error: Exception, told: tuple[str
     def end() -> None:
         raise error
 
-    assert phone._failure(end) == told
+    assert asker.failure(end) == told
 
 
 def asking(broker: Broker, account: str = "", *, silent: bool = False) -> tuple[Asker, str]:

@@ -234,13 +234,13 @@ class _Conversation:
 
     def _was_rung_for(self, said: str) -> None:
         """Count what came of the ring: after a yes, or where nobody was rung, it is none; after a no there is peace."""
-        from unlatch.pam import allowance, phone
+        from unlatch.pam import allowance, asker
 
         directory, uid = self._house.approvals, self._account.uid
         try:
             if said == "yes":
                 allowance.give_back(directory, uid, own=self._own, at=self._rung_at)
-            elif said.startswith("no: ") and said != phone.WRONG_DIGITS:
+            elif said.startswith("no: ") and said != asker.WRONG_DIGITS:
                 allowance.leave_in_peace(directory, uid, own=self._own, at=self._rung_at, now=self._house.clock())
         except Unfit as unfit:
             self._note(unfit.why)
