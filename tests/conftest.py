@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matrix.synapse import Synapse
     from packages import Packages
     from pam_build import Workshop
+    from pam_desk import Desk, Forge
     from playwright.sync_api import Browser, BrowserContext, Playwright
     from proxy import Caddy
     from real_gnupg import Keyring
@@ -202,6 +203,16 @@ def workshop() -> "Iterator[Workshop]":
 def pam_module(workshop: "Workshop") -> "Path":
     """``pam_unlatch.so`` of this checkout."""
     return workshop.module()
+
+
+@pytest.fixture
+def desk(forge: "Forge") -> "Iterator[Desk]":
+    """An account, its home and the server's places; the test's module says which keys there are (``forge``)."""
+    from pam_desk import Desk
+
+    desk = Desk(forge)
+    yield desk
+    desk.close()
 
 
 @pytest.fixture

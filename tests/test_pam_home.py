@@ -28,13 +28,6 @@ def forge() -> Iterator[Forge]:
     forge.close()
 
 
-@pytest.fixture
-def desk(forge: Forge) -> Iterator[Desk]:
-    desk = Desk(forge)
-    yield desk
-    desk.close()
-
-
 def why(desk: Desk) -> str:
     """Why the entry does not count."""
     with pytest.raises(Unfit) as caught:

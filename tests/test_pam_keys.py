@@ -42,13 +42,6 @@ def forge() -> Iterator[Forge]:
     forge.close()
 
 
-@pytest.fixture
-def desk(forge: Forge) -> Iterator[Desk]:
-    desk = Desk(forge)
-    yield desk
-    desk.close()
-
-
 def refused(desk: Desk, service: str = "sshd") -> str:
     """Why there is no challenge: one printable line, and nothing is left behind."""
     with pytest.raises(Unfit) as caught:

@@ -29,13 +29,6 @@ def forge() -> Iterator[Forge]:
     forge.close()
 
 
-@pytest.fixture
-def desk(forge: Forge) -> Iterator[Desk]:
-    desk = Desk(forge)
-    yield desk
-    desk.close()
-
-
 def enrolled(desk: Desk, *names: str, sign_as: str = "", web: str = "", tls: tuple[str, str] = ("", "")) -> Path:
     """Write a record of these keys of the forge."""
     keys = tuple(desk.forge.keys[name] for name in names)
